@@ -1,0 +1,82 @@
+//! Clusters: registration and what is shown of them.
+//!
+//! Invariant: no answer holds a kubeconfig.
+
+use crate::common::{Labels, Status, Time};
+use kubeop_core::id::ClusterId;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Registers or changes a cluster. On a change an absent field stays as it is.
+#[derive(Clone, Default, Deserialize, JsonSchema)]
+pub struct ClusterInput {
+    /// Only on a change of the collection: which one.
+    pub id: Option<String>,
+    /// A DNS label, unique among clusters.
+    pub name: Option<String>,
+    /// The kubeconfig as YAML, or base64 of it; its current context is used.
+    pub kubeconfig: Option<String>,
+    /// Install CRDs, RBAC, policy and operator before the answer.
+    pub auto_bootstrap: Option<bool>,
+    /// Install the admission webhook too.
+    pub install_admission: Option<bool>,
+    /// Use the built-in stand-ins for outside providers.
+    pub with_mocks: Option<bool>,
+    /// The API server's address as tenants reach it; default: the registered one.
+    pub public_server: Option<String>,
+    /// The caller's own labels.
+    pub labels: Option<Labels>,
+}
+
+/// A registered cluster.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct Cluster {
+    /// Its id.
+    pub id: ClusterId,
+    /// Its name.
+    pub name: String,
+    /// Identity labels and the caller's own.
+    pub labels: Labels,
+    /// Held until its objects are removed.
+    pub finalizers: Vec<String>,
+    /// The API server's address.
+    pub server: String,
+    /// The API server's address as tenants reach it.
+    pub public_server: Option<String>,
+    /// Whether the platform is installed by registration.
+    pub auto_bootstrap: bool,
+    /// Whether the admission webhook is installed.
+    pub install_admission: bool,
+    /// Whether the stand-ins for outside providers are used.
+    pub with_mocks: bool,
+    /// Counts changes; the `ETag`.
+    pub version: i64,
+    /// When it was registered.
+    pub created_at: Time,
+    /// When it was last changed.
+    pub updated_at: Time,
+    /// How far it is.
+    pub status: Status,
+}
+
+/// What is observed on a cluster at this moment.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct ClusterStatus {
+    /// The operator's lease is fresh.
+    pub operator: bool,
+    /// The webhook is configured and answers through the API server.
+    pub admission: bool,
+    /// The webhook configuration carries a CA bundle.
+    #[serde(rename = "webhookCABundle")]
+    pub webhook_ca_bundle: bool,
+    /// The API server answers.
+    pub reachable: bool,
+    /// Its version.
+    pub version: Option<String>,
+    /// How many nodes it has.
+    pub nodes: Option<i64>,
+    /// When it last answered.
+    pub last_seen: Option<Time>,
+    /// What is missing, in sentences; empty if nothing is.
+    pub messages: Vec<String>,
+}

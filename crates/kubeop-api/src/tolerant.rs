@@ -1,0 +1,373 @@
+//! Reading requests with tolerance for the spelling of our field names: `clusterID` = `cluster_id` = `ClusterID`.
+//!
+//! Invariant: which names are known comes from the type itself (serde hands a struct's fields to the deserializer), so no list can drift;
+//! maps are data and keep their keys.
+
+use kubeop_core::id::shorten;
+use kubeop_core::{Error, Result};
+use serde::de::{self, DeserializeOwned, DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
+use std::fmt;
+
+/// The server's own fields, accepted in any request body and ignored, so that an answer can be sent back.
+const READ_ONLY: [&str; 8] =
+    ["status", "version", "created_at", "updated_at", "finalizers", "granted", "server", "clusters"];
+
+/// Reads a value; messages begin with the path of the field they speak of.
+pub fn from_value<T: DeserializeOwned>(value: Value) -> Result<T> {
+    T::deserialize(Tolerant { value, top: true }).map_err(|fault| Error::invalid(fault.to_string()))
+}
+
+/// The names of `T`'s fields, in order; empty if `T` is no struct.
+pub fn fields_of<T: DeserializeOwned>() -> &'static [&'static str] {
+    let mut fields: &'static [&'static str] = &[];
+    // The probe always fails after noting the names: the error is the expected outcome.
+    drop(T::deserialize(Probe(&mut fields)));
+    fields
+}
+
+/// Replaces the top-level keys of an object by the field names they mean, without reading the values (for merge patches).
+pub fn canonical_keys<T: DeserializeOwned>(value: Value) -> Result<Value> {
+    match value {
+        Value::Object(map) => canonicalise(map, fields_of::<T>(), true)
+            .map(|entries| Value::Object(entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()))
+            .map_err(|fault| Error::invalid(fault.to_string())),
+        other => Err(Error::invalid(format!("an object is needed, not {}", kind_of(&other)))),
+    }
+}
+
+fn folded(name: &str) -> String {
+    name.chars().filter(|c| !matches!(c, '_' | '-')).map(|c| c.to_ascii_lowercase()).collect()
+}
+
+fn canonicalise(
+    map: Map<String, Value>,
+    fields: &'static [&'static str],
+    top: bool,
+) -> Result<Vec<(&'static str, Value)>, Fault> {
+    let mut entries: Vec<(&'static str, Value)> = Vec::with_capacity(map.len());
+    for (key, value) in map {
+        let fold = folded(&key);
+        let Some(field) = fields.iter().copied().find(|field| folded(field) == fold) else {
+            if top && READ_ONLY.iter().any(|name| folded(name) == fold) {
+                continue;
+            }
+            return Err(unknown(&key, &fold, fields));
+        };
+        if entries.iter().any(|(name, _)| *name == field) {
+            return Err(Fault::at(&key, Fault::plain(format!("means {field:?}, which is given twice"))));
+        }
+        entries.push((field, value));
+    }
+    Ok(entries)
+}
+
+fn unknown(key: &str, fold: &str, fields: &[&str]) -> Fault {
+    let nearest = fields.iter().map(|field| (distance(fold, &folded(field)), *field)).min();
+    let hint = match nearest {
+        Some((steps, field)) if steps <= 3 => format!("unknown field; did you mean {field:?}"),
+        _ => format!("unknown field; known are {}", fields.join(", ")),
+    };
+    Fault::at(&shorten(key), Fault::plain(hint))
+}
+
+/// The edit distance of two short texts (Levenshtein), on at most 40 characters.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().take(40).collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().take(40).enumerate() {
+        let mut previous = i;
+        let mut left = i + 1;
+        for (cell, y) in row.iter_mut().skip(1).zip(&b) {
+            let next = (previous + usize::from(x != *y)).min(left + 1).min(*cell + 1);
+            previous = std::mem::replace(cell, next);
+            left = next;
+        }
+        if let Some(first) = row.first_mut() {
+            *first = i + 1;
+        }
+    }
+    row.last().copied().unwrap_or(usize::MAX)
+}
+
+fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}
+
+/// What is wrong, and at which path.
+#[derive(Debug)]
+pub struct Fault {
+    path: String,
+    message: String,
+}
+
+impl Fault {
+    fn plain(message: impl Into<String>) -> Self {
+        Self { path: String::new(), message: message.into() }
+    }
+
+    fn at(place: &str, inner: Self) -> Self {
+        let joint = if inner.path.is_empty() || inner.path.starts_with('[') { "" } else { "." };
+        Self { path: format!("{place}{joint}{}", inner.path), message: inner.message }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.path.is_empty() { f.write_str(&self.message) } else { write!(f, "{}: {}", self.path, self.message) }
+    }
+}
+
+impl std::error::Error for Fault {}
+
+impl de::Error for Fault {
+    fn custom<T: fmt::Display>(message: T) -> Self {
+        Self::plain(message.to_string())
+    }
+
+    fn missing_field(field: &'static str) -> Self {
+        Self::at(field, Self::plain("is required"))
+    }
+}
+
+struct Tolerant {
+    value: Value,
+    top: bool,
+}
+
+impl Tolerant {
+    fn inner(value: Value) -> Self {
+        Self { value, top: false }
+    }
+}
+
+impl<'de> IntoDeserializer<'de, Fault> for Tolerant {
+    type Deserializer = Self;
+
+    fn into_deserializer(self) -> Self {
+        self
+    }
+}
+
+impl<'de> Deserializer<'de> for Tolerant {
+    type Error = Fault;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        match self.value {
+            Value::Null => visitor.visit_unit(),
+            Value::Bool(value) => visitor.visit_bool(value),
+            Value::Number(number) => {
+                if let Some(value) = number.as_u64() {
+                    visitor.visit_u64(value)
+                } else if let Some(value) = number.as_i64() {
+                    visitor.visit_i64(value)
+                } else {
+                    visitor.visit_f64(number.as_f64().unwrap_or(f64::NAN))
+                }
+            }
+            Value::String(value) => visitor.visit_string(value),
+            Value::Array(items) => visitor.visit_seq(Items { items: items.into_iter(), index: 0 }),
+            Value::Object(map) => visitor.visit_map(Data { entries: map.into_iter(), next: None }),
+        }
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        if self.value.is_null() { visitor.visit_none() } else { visitor.visit_some(self) }
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Fault> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Fault> {
+        match self.value {
+            Value::Object(map) => {
+                let entries = canonicalise(map, fields, self.top)?;
+                visitor.visit_map(Fields { entries: entries.into_iter(), next: None })
+            }
+            other => Err(Fault::plain(format!("an object is needed, not {}", kind_of(&other)))),
+        }
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Fault> {
+        self.value.deserialize_enum(name, variants, visitor).map_err(|error| Fault::plain(error.to_string()))
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct seq tuple
+        tuple_struct map identifier ignored_any
+    }
+}
+
+struct Items {
+    items: std::vec::IntoIter<Value>,
+    index: usize,
+}
+
+impl<'de> SeqAccess<'de> for Items {
+    type Error = Fault;
+
+    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Fault> {
+        let Some(value) = self.items.next() else { return Ok(None) };
+        let index = self.index;
+        self.index += 1;
+        seed.deserialize(Tolerant::inner(value)).map(Some).map_err(|fault| Fault::at(&format!("[{index}]"), fault))
+    }
+}
+
+struct Fields {
+    entries: std::vec::IntoIter<(&'static str, Value)>,
+    next: Option<(&'static str, Value)>,
+}
+
+impl<'de> MapAccess<'de> for Fields {
+    type Error = Fault;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Fault> {
+        self.next = self.entries.next();
+        match &self.next {
+            Some((name, _)) => seed.deserialize((*name).into_deserializer()).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Fault> {
+        let (name, value) = self.next.take().ok_or_else(|| Fault::plain("a value without a key"))?;
+        seed.deserialize(Tolerant::inner(value)).map_err(|fault| Fault::at(name, fault))
+    }
+}
+
+struct Data {
+    entries: serde_json::map::IntoIter,
+    next: Option<(String, Value)>,
+}
+
+impl<'de> MapAccess<'de> for Data {
+    type Error = Fault;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Fault> {
+        self.next = self.entries.next();
+        match &self.next {
+            Some((key, _)) => seed.deserialize(key.as_str().into_deserializer()).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Fault> {
+        let (key, value) = self.next.take().ok_or_else(|| Fault::plain("a value without a key"))?;
+        seed.deserialize(Tolerant::inner(value)).map_err(|fault| Fault::at(&shorten(&key), fault))
+    }
+}
+
+/// Notes the field names of the first struct it meets and gives up.
+struct Probe<'a>(&'a mut &'static [&'static str]);
+
+impl<'de> Deserializer<'de> for Probe<'_> {
+    type Error = Fault;
+
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Fault> {
+        Err(Fault::plain("no struct"))
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        fields: &'static [&'static str],
+        _: V,
+    ) -> Result<V::Value, Fault> {
+        *self.0 = fields;
+        Err(Fault::plain("noted"))
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+        newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+    use serde_json::json;
+    use std::collections::BTreeMap;
+
+    #[derive(Debug, Deserialize, PartialEq)]
+    struct Inner {
+        #[serde(rename = "requestsCPU")]
+        requests_cpu: Option<String>,
+    }
+
+    #[derive(Debug, Deserialize, PartialEq)]
+    struct Outer {
+        cluster_id: String,
+        ttl_minutes: Option<i64>,
+        inner: Option<Inner>,
+        labels: Option<BTreeMap<String, String>>,
+        list: Option<Vec<Inner>>,
+    }
+
+    fn read(value: Value) -> Result<Outer> {
+        from_value(value)
+    }
+
+    #[test]
+    fn every_spelling_of_the_seeds_is_read() {
+        for key in ["clusterID", "cluster_id", "ClusterID", "cluster-id", "CLUSTERID"] {
+            assert_eq!(read(json!({ key: "x", "TTLMinutes": 60 })).unwrap().ttl_minutes, Some(60), "{key}");
+        }
+        let nested = read(json!({"clusterid": "x", "inner": {"requests_cpu": "4"}})).unwrap();
+        assert_eq!(nested.inner.unwrap().requests_cpu.as_deref(), Some("4"));
+    }
+
+    #[test]
+    fn data_keys_are_left_alone() {
+        let labels = read(json!({"cluster_id": "x", "labels": {"Team_A": "1", "team-a": "2"}})).unwrap().labels.unwrap();
+        assert_eq!(labels.len(), 2);
+    }
+
+    #[test]
+    fn messages_name_the_path() {
+        for (body, message) in [
+            (json!({"cluster_id": "x", "clusterID": "y"}), "means \"cluster_id\", which is given twice"),
+            (json!({"cluster_id": "x", "ttl_minute": 1}), "ttl_minute: unknown field; did you mean \"ttl_minutes\""),
+            (json!({"cluster_id": "x", "zzzzzzzzzzzz": 1}), "zzzzzzzzzzzz: unknown field; known are cluster_id,"),
+            (json!({}), "cluster_id: is required"),
+            (json!({"cluster_id": 1}), "cluster_id: invalid type: integer `1`, expected a string"),
+            (json!({"cluster_id": "x", "list": [{}, {"a": 1}]}), "list[1].a: unknown field"),
+            (json!([]), "an object is needed, not a list"),
+        ] {
+            let error = read(body).unwrap_err();
+            assert!(error.message().contains(message), "{error}");
+        }
+    }
+
+    #[test]
+    fn read_only_fields_are_ignored_at_the_top_only() {
+        assert!(read(json!({"cluster_id": "x", "status": {"phase": "Ready"}, "createdAt": "z"})).is_ok());
+        assert!(read(json!({"cluster_id": "x", "inner": {"status": 1}})).is_err());
+    }
+
+    #[test]
+    fn patches_get_canonical_keys() {
+        assert_eq!(canonical_keys::<Outer>(json!({"TTLMinutes": null})).unwrap(), json!({"ttl_minutes": null}));
+        assert_eq!(fields_of::<Outer>().len(), 5);
+    }
+}

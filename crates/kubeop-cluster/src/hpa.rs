@@ -1,0 +1,102 @@
+//! Autoscaling of kubeOP's own Deployments in `kubeop-system`.
+//!
+//! Invariant: only the `HorizontalPodAutoscalers` named as the Deployments are written or removed.
+
+use crate::error::{Doing, is_gone};
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::{Api, Client};
+use kubeop_core::name::SYSTEM_NAMESPACE;
+use kubeop_core::{Error, Result};
+use kubeop_crds::labels;
+use serde_json::json;
+
+/// The Deployments that can be scaled.
+pub const SCALED: [&str; 2] = ["kubeop-operator", "kubeop-admission"];
+
+/// The bounds of an autoscaler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Fewest replicas, at least 1.
+    pub min: i32,
+    /// Most replicas.
+    pub max: i32,
+    /// Average CPU use in percent of the requests that is aimed at, 1 to 100.
+    pub target_cpu: i32,
+}
+
+impl Bounds {
+    /// Checks the bounds.
+    pub fn new(min: i32, max: i32, target_cpu: i32) -> Result<Self> {
+        if !(1..=100).contains(&min) {
+            return Err(Error::invalid(format!("min {min}: 1 to 100 replicas are allowed")));
+        }
+        if !(min..=100).contains(&max) {
+            return Err(Error::invalid(format!("max {max}: from min ({min}) to 100 replicas are allowed")));
+        }
+        if !(1..=100).contains(&target_cpu) {
+            return Err(Error::invalid(format!("targetCPU {target_cpu}: 1 to 100 percent are allowed")));
+        }
+        Ok(Self { min, max, target_cpu })
+    }
+}
+
+/// Sets (`Some`) or removes (`None`) the autoscalers.
+pub async fn autoscale(client: &Client, bounds: Option<Bounds>) -> Result<()> {
+    let api: Api<HorizontalPodAutoscaler> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
+    for name in SCALED {
+        match bounds {
+            Some(bounds) => {
+                let patch = Patch::Apply(autoscaler(name, bounds));
+                let params = PatchParams::apply(labels::MANAGER).force();
+                api.patch(name, &params, &patch).await.doing(format_args!("applying autoscaler {name}"))?;
+            }
+            None => match api.delete(name, &DeleteParams::default()).await {
+                Err(error) if is_gone(&error) => {}
+                other => drop(other.doing(format_args!("removing autoscaler {name}"))?),
+            },
+        }
+    }
+    Ok(())
+}
+
+fn autoscaler(name: &str, bounds: Bounds) -> serde_json::Value {
+    json!({
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": {
+            "name": name,
+            "namespace": SYSTEM_NAMESPACE,
+            "labels": { labels::MANAGED_BY: labels::MANAGER, labels::PART_OF: labels::PART_OF_KUBEOP },
+        },
+        "spec": {
+            "scaleTargetRef": { "apiVersion": "apps/v1", "kind": "Deployment", "name": name },
+            "minReplicas": bounds.min,
+            "maxReplicas": bounds.max,
+            "metrics": [{
+                "type": "Resource",
+                "resource": { "name": "cpu", "target": { "type": "Utilization", "averageUtilization": bounds.target_cpu } },
+            }],
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds() {
+        assert!(Bounds::new(1, 5, 70).is_ok());
+        for (min, max, cpu, needle) in [
+            (0, 5, 70, "min 0"),
+            (3, 2, 70, "max 2"),
+            (1, 101, 70, "max 101"),
+            (1, 2, 0, "targetCPU 0"),
+            (1, 2, 101, "targetCPU 101"),
+        ] {
+            let message = Bounds::new(min, max, cpu).unwrap_err().message().to_owned();
+            assert!(message.starts_with(needle), "{message}");
+        }
+    }
+}

@@ -1,0 +1,159 @@
+use super::*;
+use base64::Engine;
+
+fn b64(text: &str) -> String {
+    base64::engine::general_purpose::STANDARD.encode(text)
+}
+
+/// A CA certificate, and a client certificate with its key, in PEM.
+fn pki() -> (String, String, String) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let cert = rcgen::CertificateParams::new(vec!["kubeop.test".to_owned()]).unwrap().self_signed(&key).unwrap();
+    (cert.pem(), cert.pem(), key.serialize_pem())
+}
+
+fn file(cluster: &str, user: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Config\ncurrent-context: me\npreferences: {{}}\ncontexts:\n- name: me\n  context: {{cluster: c, user: u, namespace: x}}\n- name: other\n  context: {{cluster: c2, user: u2}}\n\
+         clusters:\n- name: c\n  cluster:\n    server: https://10.0.0.1:6443\n{cluster}\n- name: c2\n  cluster: {{server: 'https://x', insecure-skip-tls-verify: true}}\nusers:\n- name: u\n  user:\n{user}\n- name: u2\n  user: {{exec: {{command: rm}}}}\n"
+    )
+}
+
+fn good() -> String {
+    let (ca, _, _) = pki();
+    file(&format!("    certificate-authority-data: {}", b64(&ca)), "    token: 0123")
+}
+
+fn refused(input: &str) -> String {
+    Kubeconfig::parse(input, Intake::default()).expect_err(input).message().to_owned()
+}
+
+#[test]
+fn yaml_base64_and_json_are_the_same() {
+    let yaml = good();
+    let wrapped: String =
+        b64(&yaml).as_bytes().chunks(76).flat_map(|c| [std::str::from_utf8(c).unwrap(), "\n"]).collect();
+    let unpadded = b64(&yaml).trim_end_matches('=').to_owned();
+    for input in [yaml.clone(), format!("\u{feff}{yaml}"), b64(&yaml), wrapped, unpadded] {
+        let parsed = Kubeconfig::parse(&input, Intake::default()).unwrap();
+        assert_eq!(parsed.server().to_string(), "https://10.0.0.1:6443/");
+        let Credential::Token(token) = parsed.credential() else { panic!("a token is expected") };
+        assert_eq!(token.expose_secret(), "0123", "never retyped");
+    }
+    let json = r#"{"current-context":"a","contexts":[{"name":"a","context":{"cluster":"a","user":"a"}}],
+        "clusters":[{"name":"a","cluster":{"server":"https://k.example/k8s/clusters/c-1"}}],"users":[{"name":"a","user":{"token":"t","client-key-data":""}}]}"#;
+    let parsed = Kubeconfig::parse(json, Intake::default()).unwrap();
+    assert_eq!((parsed.trust(), parsed.server().path()), (&Trust::System, "/k8s/clusters/c-1"));
+}
+
+#[test]
+fn the_stored_form_round_trips_and_debug_is_redacted() {
+    let (ca, cert, key) = pki();
+    let user = format!("    client-certificate-data: {}\n    client-key-data: {}", b64(&cert), b64(&key));
+    let yaml = file(&format!("    certificate-authority-data: {}\n    tls-server-name: kubernetes", b64(&ca)), &user);
+    let one = Kubeconfig::parse(&yaml, Intake::default()).unwrap();
+    let two = Kubeconfig::from_bytes(&one.to_bytes()).unwrap();
+    assert_eq!(one.to_bytes(), two.to_bytes());
+    assert_eq!(two.tls_server_name(), Some("kubernetes"));
+    assert_eq!(two.ca_pem(), Some(ca.as_str()));
+    let shown = format!("{two:?} {:?}", Kubeconfig::parse(&good(), Intake::default()).unwrap());
+    assert!(!shown.contains("PRIVATE") && !shown.contains("0123"), "{shown}");
+    assert!(
+        Kubeconfig::from_bytes(b"{\"v\":1,\"server\":\"https://a\",\"token\":\"hunter2\",\"x\":1}")
+            .is_err_and(|e| !e.chain().contains("hunter2"))
+    );
+}
+
+#[test]
+fn what_would_act_is_refused_by_name() {
+    let (ca, ..) = pki();
+    let ca = format!("    certificate-authority-data: {}", b64(&ca));
+    for (cluster, user, needle) in [
+        (ca.as_str(), "    exec: {command: id}", "exec is refused"),
+        (&ca, "    auth-provider: {name: gcp}", "auth-provider is refused"),
+        (&ca, "    tokenFile: /etc/passwd", "tokenFile is refused"),
+        (&ca, "    token: t\n    as: system:masters", "as is refused"),
+        (&ca, "    token: t\n    as-groups: [a]", "as-groups is refused"),
+        (&ca, "    username: a\n    password: b", "basic authentication"),
+        (&ca, "    client-certificate: /a\n    client-key: /b", "--raw --flatten --minify"),
+        ("    certificate-authority: /ca.crt", "    token: t", "--raw --flatten --minify"),
+        ("    proxy-url: http://evil", "    token: t", "proxy-url is refused"),
+        ("    insecure-skip-tls-verify: true", "    token: t", "insecure-skip-tls-verify is refused"),
+        ("    insecure-skip-tls-verify: maybe", "    token: t", "true or false"),
+        ("    whatever: 1", "    token: t", "unknown key \"whatever\""),
+        (&ca, "    Token: t", "unknown key \"Token\""),
+        (&ca, "    {}", "a token, or client-certificate-data"),
+        (&ca, "    token: t\n    token: u", "a key stands twice"),
+        (&ca, "    token: 'a b'", "token:"),
+        ("    certificate-authority-data: aGVsbG8=", "    token: t", "certificate-authority-data"),
+        ("    certificate-authority-data: '!'", "    token: t", "certificate-authority-data"),
+        (&ca, "    client-certificate-data: aGVsbG8=", "client-key-data is missing"),
+        ("    tls-server-name: 'a b'", "    token: t", "tls-server-name"),
+    ] {
+        let message = refused(&file(cluster, user));
+        assert!(message.contains(needle), "{needle}: {message}");
+        assert!(message.starts_with("kubeconfig: "), "{message}");
+    }
+    let insecure = file("    insecure-skip-tls-verify: true", "    token: t");
+    assert_eq!(Kubeconfig::parse(&insecure, Intake { insecure: true }).unwrap().trust(), &Trust::Insecure);
+}
+
+#[test]
+fn servers() {
+    for (server, needle) in [
+        ("http://10.0.0.1", "http is refused"),
+        ("10.0.0.1:6443", "https"),
+        ("ftp://a", "https"),
+        ("https://u:hunter2@a", "user information"),
+        ("https://a?x=1", "query"),
+        ("https://", "https"),
+    ] {
+        let message = refused(&good().replace("https://10.0.0.1:6443", server));
+        assert!(message.contains(needle) && !message.contains("hunter2"), "{server}: {message}");
+    }
+}
+
+#[test]
+fn what_is_no_kubeconfig_gets_a_hint_and_no_echo() {
+    for name in ["kubeconfig", "~/.kube/config", "/etc/rancher/k3s/k3s.yaml", "C:\\Users\\me\\config", "config.yaml"] {
+        assert!(refused(name).contains("send the file's content"), "{name}: {}", refused(name));
+    }
+    for text in ["", "  \n", "hello world", "- a: b", "a: [", "secret: {hunter2: [}", &"x: ".repeat(400_000)] {
+        let message = refused(text);
+        assert!(message.starts_with("kubeconfig: ") && !message.contains("hunter2"), "{message}");
+    }
+    assert!(refused(&good().replace("current-context: me", "current-context: you")).contains("context \"you\""));
+    assert!(refused(&good().replace("current-context: me\n", "")).contains("current-context is missing"));
+    assert!(refused(&good().replace("name: c2", "name: c")).contains("stands twice"));
+}
+
+#[test]
+fn bombs_are_refused() {
+    let mut bomb = String::from("a: &a [x,x,x,x,x,x,x,x,x,x]\n");
+    for (from, to) in [('a', 'b'), ('b', 'c'), ('c', 'd'), ('d', 'e'), ('e', 'f'), ('f', 'g')] {
+        bomb.extend([format!(
+            "{to}: &{to} [*{from},*{from},*{from},*{from},*{from},*{from},*{from},*{from},*{from}]\n"
+        )]);
+    }
+    refused(&format!("{bomb}{}", good()));
+    refused(&format!("x: {}{}\n{}", "[".repeat(2000), "]".repeat(2000), good()));
+}
+
+#[test]
+fn a_loopback_server_reached_through_a_gateway_keeps_its_name() {
+    let local = Kubeconfig::parse(&good().replace("10.0.0.1:6443", "127.0.0.1:6443"), Intake::default()).unwrap();
+    assert!(local.is_loopback());
+    let far = local.rerouted("host.docker.internal").unwrap();
+    assert_eq!(
+        (far.server().to_string().as_str(), far.tls_server_name()),
+        ("https://host.docker.internal:6443/", Some("127.0.0.1"))
+    );
+    assert_eq!(local.rerouted("fd00::1").unwrap().host(), "fd00::1");
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_panics(text in "(?s).{0,300}") {
+        let _ = Kubeconfig::parse(&text, Intake::default());
+    }
+}

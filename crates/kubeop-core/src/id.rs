@@ -1,0 +1,53 @@
+//! Identifiers of the entities, one type each, so that a project's id cannot be passed where a tenant's is meant.
+//!
+//! Invariant: an id is a UUID in its hyphenated lower-case form; kubeOP makes version 7.
+
+use crate::{Error, Result};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use uuid::Uuid;
+
+macro_rules! ids {
+    ($($(#[$doc:meta])* $name:ident = $noun:literal;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+        #[serde(transparent)]
+        pub struct $name(pub Uuid);
+
+        impl $name {
+            #[doc = concat!("Parses the id of a ", $noun, "; 400 that names the value otherwise.")]
+            pub fn parse(text: &str) -> Result<Self> {
+                Uuid::try_parse(text)
+                    .map(Self)
+                    .map_err(|_| Error::invalid(format!(concat!("{:?} is not a ", $noun, " id: a UUID is needed"), shorten(text))))
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    )*};
+}
+
+ids! {
+    /// A registered cluster.
+    ClusterId = "cluster";
+    /// A tenant.
+    TenantId = "tenant";
+    /// A project.
+    ProjectId = "project";
+    /// An app.
+    AppId = "app";
+    /// An issued kubeconfig.
+    KubeconfigId = "kubeconfig";
+    /// This installation of the manager (one per database).
+    InstanceId = "instance";
+}
+
+/// At most 80 characters of a caller's text, for messages.
+pub fn shorten(text: &str) -> String {
+    if text.chars().count() <= 80 { text.to_owned() } else { text.chars().take(77).chain("...".chars()).collect() }
+}

@@ -1,0 +1,156 @@
+//! `PUT` and `PATCH` of an app: its spec and labels.
+//!
+//! Invariant: a spec is accepted by the same rules as on creation.
+
+use super::{KIND, answer, create, get, hosts, missing, spec};
+use crate::api::merge::{id_in_body, patched, unchanged};
+use crate::api::policy;
+use crate::auth::caller::{Caller, Deed};
+use crate::auth::permission::WriteApps;
+use crate::http::answer::Item;
+use crate::http::body::{APP_LIMIT, Body, RawBody};
+use crate::http::error::ApiResult;
+use crate::http::params::{IfMatch, ItemId, ItemQueryExt, Query};
+use crate::sync::{objects, settle};
+use kubeop_api::app::{App as Answer, AppInput};
+use kubeop_api::common::{ItemQuery, check_labels};
+use kubeop_api::tolerant;
+use kubeop_core::{Error, Result};
+use kubeop_store::app::{self, App};
+use kubeop_store::project;
+use serde_json::Value;
+
+/// What a change of an item is: all of its mutable fields, or some.
+enum Change {
+    Replace(AppInput),
+    Patch(Value),
+}
+
+/// Replaces an app's mutable fields.
+pub async fn replace(
+    caller: Caller<WriteApps>,
+    ItemId(id): ItemId,
+    if_match: IfMatch,
+    Query(query): Query<ItemQuery>,
+    Body(input): Body<AppInput, APP_LIMIT>,
+) -> ApiResult<Item<Answer>> {
+    Ok(change(caller, &id, if_match, &query, Change::Replace(input)).await?)
+}
+
+/// Patches an app.
+pub async fn patch(
+    caller: Caller<WriteApps>,
+    ItemId(id): ItemId,
+    if_match: IfMatch,
+    Query(query): Query<ItemQuery>,
+    body: RawBody<AppInput, APP_LIMIT>,
+) -> ApiResult<Item<Answer>> {
+    Ok(change(caller, &id, if_match, &query, Change::Patch(body.value)).await?)
+}
+
+/// Replaces the app that the body names.
+pub async fn replace_in_collection(
+    caller: Caller<WriteApps>,
+    if_match: IfMatch,
+    Query(query): Query<ItemQuery>,
+    Body(input): Body<AppInput, APP_LIMIT>,
+) -> ApiResult<Item<Answer>> {
+    let id = id_in_body(input.id.as_ref())?;
+    Ok(change(caller, &id, if_match, &query, Change::Replace(input)).await?)
+}
+
+/// Patches the app that the body names.
+pub async fn patch_in_collection(
+    caller: Caller<WriteApps>,
+    if_match: IfMatch,
+    Query(query): Query<ItemQuery>,
+    body: RawBody<AppInput, APP_LIMIT>,
+) -> ApiResult<Item<Answer>> {
+    let id = id_in_body(tolerant::from_value::<AppInput>(body.value.clone())?.id.as_ref())?;
+    Ok(change(caller, &id, if_match, &query, Change::Patch(body.value)).await?)
+}
+
+async fn change(
+    caller: Caller<WriteApps>,
+    id: &str,
+    if_match: IfMatch,
+    query: &ItemQuery,
+    change: Change,
+) -> Result<Item<Answer>> {
+    let manager = &caller.manager;
+    let wait = query.wait()?;
+    let now = manager.clock.now();
+    let mut tx = caller.change().await?;
+    let found = get::find(&mut tx.conn(), caller.scope, id).await?;
+    let project = project::lock(&mut tx.conn(), caller.scope, found.project_id).await?.ok_or_else(|| missing(found.id))?;
+    // Read again under the project's lock: what is compared and replaced is what is there.
+    let mut row = app::get(&mut tx.conn(), caller.scope, found.id).await?.ok_or_else(|| missing(found.id))?;
+    if_match.check(row.version)?;
+    if row.deleting_at.is_some() {
+        return Err(Error::conflict(format!("app {:?} is being deleted", row.name.as_str())));
+    }
+    let input = match change {
+        Change::Replace(input) => input,
+        Change::Patch(patch) => patched_app(&row, patch)?,
+    };
+    unchanged("id", input.id.as_deref(), &row.id.to_string())?;
+    unchanged("name", input.name.as_deref(), row.name.as_str())?;
+    unchanged("project_id", input.project_id.as_deref(), &row.project_id.to_string())?;
+    unchanged("tenant_id", input.tenant_id.as_deref(), &row.tenant_id.to_string())?;
+    unchanged("cluster_id", input.cluster_id.as_deref(), &row.cluster_id.to_string())?;
+    create::check_namespace(&input, &project)?;
+    let policy = policy::current(&mut tx.conn()).await?.policy;
+    let accepted = spec::accept(&input, &project, &policy)?;
+    row.spec = accepted.spec;
+    row.labels = check_labels(input.labels.unwrap_or_default())?;
+    hosts::claim(&mut tx.conn(), &row, &accepted.hosts).await?;
+    if !app::update(&mut tx.conn(), &mut row, now).await? {
+        return Err(Error::conflict("the app was changed at the same time: read it again"));
+    }
+    objects::mark_app(&mut tx.conn(), &project, &row, now).await?;
+    let deed =
+        Deed { verb: "update", kind: KIND, id: row.id.to_string(), tenant: Some(row.tenant_id), ..Deed::default() };
+    caller.commit(tx, deed).await?;
+    manager.wake.cluster(row.cluster_id);
+    settle::wait(manager, objects::app_key(&row), wait).await?;
+    let version = row.version;
+    Ok(Item(answer(&mut caller.read().await?.conn(), row).await?, version))
+}
+
+/// A patch in the short form changes what the short form stands for.
+fn patched_app(row: &App, patch: Value) -> Result<AppInput> {
+    let mut current = as_input(row);
+    let short = tolerant::canonical_keys::<AppInput>(patch.clone())?;
+    if let Some(spec) = current.spec.as_mut().and_then(Value::as_object_mut) {
+        if short.get("image").is_some_and(Value::is_string)
+            && let Some(delivery) = spec.get_mut("delivery").and_then(Value::as_object_mut)
+            && let Some(image) = delivery.get_mut("image")
+        {
+            match image.as_object_mut() {
+                Some(block) => {
+                    block.insert("ref".to_owned(), short.get("image").cloned().unwrap_or_default());
+                }
+                None => *image = short.get("image").cloned().unwrap_or_default(),
+            }
+        }
+        if short.get("host").is_some() {
+            spec.remove("hosts");
+        }
+    }
+    patched(&current, patch)
+}
+
+fn as_input(row: &App) -> AppInput {
+    AppInput {
+        id: Some(row.id.to_string()),
+        project_id: Some(row.project_id.to_string()),
+        tenant_id: Some(row.tenant_id.to_string()),
+        cluster_id: Some(row.cluster_id.to_string()),
+        name: Some(row.name.to_string()),
+        namespace: None,
+        image: None,
+        host: None,
+        spec: Some(row.spec.clone()),
+        labels: Some(row.labels.clone()),
+    }
+}

@@ -1,0 +1,59 @@
+//! `DELETE /v1/apps/{id}`.
+//!
+//! Invariant: the row stays until the cluster has let go; its hosts are free then.
+
+use super::{KIND, answer, get, missing};
+use crate::auth::caller::{Caller, Deed};
+use crate::auth::permission::WriteApps;
+use crate::http::answer::Deleted;
+use crate::http::error::ApiResult;
+use crate::http::params::{IfMatch, ItemId, Query, switch, wait};
+use crate::sync::{forget, objects, settle};
+use kubeop_api::app::App as Answer;
+use kubeop_api::common::DeleteQuery;
+use kubeop_core::authz::{Action, decide};
+use kubeop_store::{app, cluster_object, project};
+
+/// Deletes an app.
+pub async fn handle(
+    caller: Caller<WriteApps>,
+    ItemId(id): ItemId,
+    if_match: IfMatch,
+    Query(query): Query<DeleteQuery>,
+) -> ApiResult<Deleted<Answer>> {
+    let manager = &caller.manager;
+    let (wait, force) = (wait(query.wait.as_deref())?, switch("force", query.force.as_deref())?);
+    if force {
+        decide(&caller.actor, Action::ForceDelete)?;
+    }
+    let now = manager.clock.now();
+    let mut tx = caller.change().await?;
+    let found = get::find(&mut tx.conn(), caller.scope, &id).await?;
+    let _ = project::lock(&mut tx.conn(), caller.scope, found.project_id).await?.ok_or_else(|| missing(found.id))?;
+    let mut row = app::get(&mut tx.conn(), caller.scope, found.id).await?.ok_or_else(|| missing(found.id))?;
+    if_match.check(row.version)?;
+    let key = objects::app_key(&row);
+    let deed = Deed {
+        verb: "delete",
+        kind: KIND,
+        id: row.id.to_string(),
+        tenant: Some(row.tenant_id),
+        detail: if force { "forced".to_owned() } else { String::new() },
+    };
+    let attempted = cluster_object::mark_deleted(&mut tx.conn(), key, now).await?;
+    if force || attempted != Some(true) {
+        forget::app(&mut tx.conn(), &row).await?;
+        caller.commit(tx, deed).await?;
+        manager.wake.cluster(row.cluster_id);
+        return Ok(Deleted::Done);
+    }
+    if row.deleting_at.is_none() {
+        let _ = app::mark_deleting(&mut tx.conn(), &mut row, now).await?;
+    }
+    caller.commit(tx, deed).await?;
+    manager.wake.cluster(row.cluster_id);
+    if settle::wait_gone(manager, key, wait).await? {
+        return Ok(Deleted::Done);
+    }
+    Ok(Deleted::UnderWay(answer(&mut caller.read().await?.conn(), row).await?))
+}

@@ -1,0 +1,109 @@
+//! `PUT` and `PATCH` of a cluster: labels, addresses, switches, and the kubeconfig (rotation).
+//!
+//! Invariant: another API server is another cluster: a kubeconfig that leads to one is refused.
+
+use super::{KIND, answer_one, check_public_server, get, own_labels};
+use crate::api::merge::{id_in_body, unchanged};
+use crate::auth::caller::{Caller, Deed};
+use crate::auth::permission::ManageClusters;
+use crate::http::answer::Item;
+use crate::http::body::Body;
+use crate::http::error::ApiResult;
+use crate::http::params::{IfMatch, ItemId};
+use kubeop_api::cluster::{Cluster as Answer, ClusterInput};
+use kubeop_cluster::address::AddressPolicy;
+use kubeop_cluster::client::connect;
+use kubeop_cluster::kubeconfig::{Intake, Kubeconfig};
+use kubeop_cluster::probe;
+use kubeop_core::{Error, Result};
+use kubeop_store::cluster;
+
+/// Replaces a cluster's mutable fields; absent switches stay as they are.
+pub async fn replace(
+    caller: Caller<ManageClusters>,
+    ItemId(id): ItemId,
+    if_match: IfMatch,
+    Body(input): Body<ClusterInput>,
+) -> ApiResult<Item<Answer>> {
+    Ok(change(caller, &id, if_match, input, true).await?)
+}
+
+/// Patches a cluster. A cluster's fields are flat, so that a merge patch is what is given.
+pub async fn patch(
+    caller: Caller<ManageClusters>,
+    ItemId(id): ItemId,
+    if_match: IfMatch,
+    Body(input): Body<ClusterInput>,
+) -> ApiResult<Item<Answer>> {
+    Ok(change(caller, &id, if_match, input, false).await?)
+}
+
+/// Replaces the cluster that the body names.
+pub async fn replace_in_collection(
+    caller: Caller<ManageClusters>,
+    if_match: IfMatch,
+    Body(input): Body<ClusterInput>,
+) -> ApiResult<Item<Answer>> {
+    let id = id_in_body(input.id.as_ref())?;
+    Ok(change(caller, &id, if_match, input, true).await?)
+}
+
+/// Patches the cluster that the body names.
+pub async fn patch_in_collection(
+    caller: Caller<ManageClusters>,
+    if_match: IfMatch,
+    Body(input): Body<ClusterInput>,
+) -> ApiResult<Item<Answer>> {
+    let id = id_in_body(input.id.as_ref())?;
+    Ok(change(caller, &id, if_match, input, false).await?)
+}
+
+async fn change(
+    caller: Caller<ManageClusters>,
+    id: &str,
+    if_match: IfMatch,
+    input: ClusterInput,
+    whole: bool,
+) -> Result<Item<Answer>> {
+    let manager = &caller.manager;
+    let mut row = get::find(&mut caller.read().await?.conn(), id).await?;
+    if_match.check(row.version)?;
+    unchanged("id", input.id.as_deref(), &row.id.to_string())?;
+    unchanged("name", input.name.as_deref(), row.name.as_str())?;
+    let sealed = match input.kubeconfig.as_deref() {
+        None => None,
+        Some(text) => {
+            let kubeconfig = Kubeconfig::parse(text, Intake { insecure: manager.config.insecure })?;
+            let client = connect(&kubeconfig, &AddressPolicy::default())?;
+            let probe = probe::probe(&client).await.map_err(|e| e.at("kubeconfig"))?;
+            if probe.cluster_uid != row.cluster_uid {
+                return Err(Error::invalid("kubeconfig: it leads to another cluster; register that one by POST"));
+            }
+            row.server = kubeconfig.server().to_string().trim_end_matches('/').to_owned();
+            Some(manager.clusters.keyring().seal(row.id, &kubeconfig)?)
+        }
+    };
+    if whole || input.public_server.is_some() {
+        row.public_server = check_public_server(input.public_server.as_deref())?;
+    }
+    if whole || input.labels.is_some() {
+        row.labels = own_labels(input.labels)?;
+    }
+    row.auto_bootstrap = input.auto_bootstrap.unwrap_or(row.auto_bootstrap);
+    row.install_admission = input.install_admission.unwrap_or(row.install_admission);
+    row.with_mocks = input.with_mocks.unwrap_or(row.with_mocks);
+
+    let mut tx = caller.change().await?;
+    if let Some(sealed) = &sealed {
+        let _ = cluster::set_kubeconfig(&mut tx.conn(), row.id, sealed).await?;
+    }
+    if !cluster::update(&mut tx.conn(), &mut row, manager.clock.now()).await? {
+        return Err(Error::conflict("the cluster was changed at the same time: read it again"));
+    }
+    let detail = if sealed.is_some() { "kubeconfig replaced" } else { "" };
+    let deed = Deed { verb: "update", kind: KIND, id: row.id.to_string(), detail: detail.to_owned(), ..Deed::default() };
+    let (id, version) = (row.id, row.version);
+    caller.commit(tx, deed).await?;
+    manager.wake.cluster(id);
+    Ok(Item(answer_one(&mut caller.read().await?.conn(), row).await?, version))
+}

@@ -1,0 +1,42 @@
+//! `POST /v1/platform/autoscale?clusterID=`.
+//!
+//! Invariant: bounds are checked before the cluster is asked; `Enabled:false` removes what `true` made.
+
+use super::of_query;
+use crate::auth::caller::{Caller, Deed};
+use crate::auth::permission::ManageClusters;
+use crate::http::answer::Found;
+use crate::http::body::Body;
+use crate::http::error::ApiResult;
+use crate::http::params::Query;
+use kubeop_api::platform::{AutoscaleInput, AutoscaleResult, ClusterQuery};
+use kubeop_cluster::hpa::{Bounds, autoscale};
+use kubeop_core::{Error, Result};
+
+/// Sets or removes the operator's autoscaler.
+pub async fn handle(
+    caller: Caller<ManageClusters>,
+    Query(query): Query<ClusterQuery>,
+    Body(input): Body<AutoscaleInput>,
+) -> ApiResult<Found<AutoscaleResult>> {
+    let manager = &caller.manager;
+    let enabled = input.enabled.ok_or_else(|| Error::invalid("enabled: is required"))?;
+    let (min, max, target_cpu) = (input.min.unwrap_or(1), input.max.unwrap_or(3), input.target_cpu.unwrap_or(70));
+    let bounds = Bounds::new(narrow("min", min)?, narrow("max", max)?, narrow("target_cpu", target_cpu)?)?;
+    let row = of_query(&mut caller.read().await?.conn(), query.cluster_id.as_deref()).await?;
+    let connection = manager.clusters.get(&manager.store, &row).await?;
+    autoscale(&connection.registered, enabled.then_some(bounds)).await?;
+    let deed = Deed {
+        verb: "autoscale",
+        kind: "cluster",
+        id: row.id.to_string(),
+        detail: if enabled { format!("{min} to {max} at {target_cpu} %") } else { "removed".to_owned() },
+        ..Deed::default()
+    };
+    caller.commit(caller.change().await?, deed).await?;
+    Ok(Found(AutoscaleResult { cluster_id: row.id, enabled, min, max, target_cpu }))
+}
+
+fn narrow(field: &str, value: i64) -> Result<i32> {
+    i32::try_from(value).map_err(|_| Error::invalid(format!("{field}: {value} is not allowed: it is too large")))
+}

@@ -1,0 +1,57 @@
+//! `POST /v1/platform/bootstrap?clusterID=`.
+//!
+//! Invariant: idempotent; an absent switch means unchanged.
+
+use super::of_query;
+use crate::auth::caller::{Caller, Deed};
+use crate::auth::permission::ManageClusters;
+use crate::bootstrap;
+use crate::http::answer::Found;
+use crate::http::body::Body;
+use crate::http::error::ApiResult;
+use crate::http::params::Query;
+use kubeop_api::platform::{BootstrapInput, BootstrapResult, ClusterQuery};
+use kubeop_core::Error;
+use kubeop_store::cluster;
+
+/// Installs or upgrades kubeOP on a cluster.
+pub async fn handle(
+    caller: Caller<ManageClusters>,
+    Query(query): Query<ClusterQuery>,
+    Body(input): Body<BootstrapInput>,
+) -> ApiResult<Found<BootstrapResult>> {
+    let manager = &caller.manager;
+    if input.install_metrics_server == Some(true) {
+        return Err(Error::invalid(
+            "install_metrics_server: true is not possible in this version: no metrics server is bundled, install one beside kubeOP",
+        )
+        .into());
+    }
+    let mut row = of_query(&mut caller.read().await?.conn(), query.cluster_id.as_deref()).await?;
+    row.install_admission = input.install_admission.unwrap_or(row.install_admission);
+    row.with_mocks = row.with_mocks || input.mocks.unwrap_or(false);
+    let mut tx = caller.change().await?;
+    if !cluster::update(&mut tx.conn(), &mut row, manager.clock.now()).await? {
+        return Err(Error::conflict("the cluster was changed at the same time: try again").into());
+    }
+    let deed = Deed { verb: "bootstrap", kind: "cluster", id: row.id.to_string(), ..Deed::default() };
+    caller.commit(tx, deed).await?;
+    let installed = match bootstrap::attempt(manager, &row).await {
+        Ok(installed) => installed,
+        Err(error) => {
+            // Recorded with the cluster too, as after a registration.
+            bootstrap::record_failure(manager, &row, &error).await;
+            return Err(error.into());
+        }
+    };
+    Ok(Found(BootstrapResult {
+        cluster_id: row.id,
+        objects: installed.objects,
+        admission: row.install_admission,
+        message: if manager.host.is_some() {
+            "operator and admission run in this process".to_owned()
+        } else {
+            "operator and admission are started apart in this version: kubeop operator, kubeop admission".to_owned()
+        },
+    }))
+}

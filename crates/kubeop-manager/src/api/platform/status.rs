@@ -1,0 +1,52 @@
+//! `GET /v1/platform/status?clusterID=`.
+//!
+//! Invariant: observed live, as the cluster's status.
+
+use super::of_query;
+use crate::api::clusters::status::observe;
+use crate::auth::caller::Caller;
+use crate::auth::permission::ManageClusters;
+use crate::http::answer::Found;
+use crate::http::error::ApiResult;
+use crate::http::params::Query;
+use crate::sync::objects;
+use kubeop_api::platform::{ClusterQuery, PlatformStatus};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{Api, Client, ResourceExt};
+use kubeop_cluster::error::Doing;
+use kubeop_core::Result;
+use kubeop_core::name::SYSTEM_NAMESPACE;
+use kubeop_crds::labels;
+use kubeop_store::cluster_object::{self, ClusterObject};
+
+/// A cluster's installation.
+pub async fn handle(
+    caller: Caller<ManageClusters>,
+    Query(query): Query<ClusterQuery>,
+) -> ApiResult<Found<PlatformStatus>> {
+    let manager = &caller.manager;
+    let mut read = caller.read().await?;
+    let row = of_query(&mut read.conn(), query.cluster_id.as_deref()).await?;
+    let policy = cluster_object::get(&mut read.conn(), objects::policy_key(row.id)).await?;
+    drop(read);
+    let cluster = observe(manager, &row).await?;
+    let installed_version = if cluster.reachable {
+        installed_version(&manager.clusters.get(&manager.store, &row).await?.registered).await?
+    } else {
+        None
+    };
+    Ok(Found(PlatformStatus {
+        cluster_id: row.id,
+        cluster,
+        installed_version,
+        manager_version: manager.config.build.version.clone(),
+        policy_synced: policy.as_ref().is_some_and(ClusterObject::is_synced),
+    }))
+}
+
+/// The version of kubeOP that installed itself there.
+async fn installed_version(client: &Client) -> Result<Option<String>> {
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    let system = namespaces.get_opt(SYSTEM_NAMESPACE).await.doing("reading namespace kubeop-system")?;
+    Ok(system.and_then(|system| system.annotations().get(labels::INSTALLED_VERSION).cloned()))
+}

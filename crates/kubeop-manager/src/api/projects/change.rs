@@ -1,0 +1,133 @@
+//! `PUT` and `PATCH` of a project: quotas, Pod Security level and labels.
+//!
+//! Invariant: quotas are decided anew under the tenant's lock, as on creation.
+
+use super::{KIND, answer, get, missing, pod_security, quota};
+use crate::api::merge::{id_in_body, patched, unchanged};
+use crate::auth::caller::{Caller, Deed};
+use crate::auth::permission::WriteProjects;
+use crate::http::answer::Item;
+use crate::http::body::{Body, RawBody};
+use crate::http::error::ApiResult;
+use crate::http::params::{IfMatch, ItemId, ItemQueryExt, Query};
+use crate::sync::{objects, settle};
+use kubeop_api::common::{ItemQuery, QuotaMap, check_labels};
+use kubeop_api::project::{Project as Answer, ProjectInput};
+use kubeop_api::tolerant;
+use kubeop_core::{Error, Result};
+use kubeop_store::project::{self, Project};
+use kubeop_store::tenant;
+use serde_json::Value;
+
+/// What a change of an item is: all of its mutable fields, or some.
+enum Change {
+    Replace(ProjectInput),
+    Patch(Value),
+}
+
+/// Replaces a project's mutable fields.
+pub async fn replace(
+    caller: Caller<WriteProjects>,
+    ItemId(id): ItemId,
+    if_match: IfMatch,
+    Query(query): Query<ItemQuery>,
+    Body(input): Body<ProjectInput>,
+) -> ApiResult<Item<Answer>> {
+    Ok(change(caller, &id, if_match, &query, Change::Replace(input)).await?)
+}
+
+/// Patches a project.
+pub async fn patch(
+    caller: Caller<WriteProjects>,
+    ItemId(id): ItemId,
+    if_match: IfMatch,
+    Query(query): Query<ItemQuery>,
+    body: RawBody<ProjectInput>,
+) -> ApiResult<Item<Answer>> {
+    Ok(change(caller, &id, if_match, &query, Change::Patch(body.value)).await?)
+}
+
+/// Replaces the project that the body names.
+pub async fn replace_in_collection(
+    caller: Caller<WriteProjects>,
+    if_match: IfMatch,
+    Query(query): Query<ItemQuery>,
+    Body(input): Body<ProjectInput>,
+) -> ApiResult<Item<Answer>> {
+    let id = id_in_body(input.id.as_ref())?;
+    Ok(change(caller, &id, if_match, &query, Change::Replace(input)).await?)
+}
+
+/// Patches the project that the body names.
+pub async fn patch_in_collection(
+    caller: Caller<WriteProjects>,
+    if_match: IfMatch,
+    Query(query): Query<ItemQuery>,
+    body: RawBody<ProjectInput>,
+) -> ApiResult<Item<Answer>> {
+    let id = id_in_body(tolerant::from_value::<ProjectInput>(body.value.clone())?.id.as_ref())?;
+    Ok(change(caller, &id, if_match, &query, Change::Patch(body.value)).await?)
+}
+
+async fn change(
+    caller: Caller<WriteProjects>,
+    id: &str,
+    if_match: IfMatch,
+    query: &ItemQuery,
+    change: Change,
+) -> Result<Item<Answer>> {
+    let manager = &caller.manager;
+    let wait = query.wait()?;
+    let now = manager.clock.now();
+    let mut tx = caller.change().await?;
+    let found = get::find(&mut tx.conn(), caller.scope, id).await?;
+    // The tenant first, then the project: every change takes them in this order.
+    let tenant = tenant::lock(&mut tx.conn(), kubeop_core::authz::system_scope(), found.tenant_id)
+        .await?
+        .ok_or_else(|| missing(found.id))?;
+    let mut row = project::lock(&mut tx.conn(), caller.scope, found.id).await?.ok_or_else(|| missing(found.id))?;
+    if_match.check(row.version)?;
+    if row.deleting_at.is_some() {
+        return Err(Error::conflict(format!("project {:?} is being deleted", row.name.as_str())));
+    }
+    let input = match change {
+        Change::Replace(input) => input,
+        Change::Patch(patch) => patched(&as_input(&row), patch)?,
+    };
+    unchanged("id", input.id.as_deref(), &row.id.to_string())?;
+    unchanged("name", input.name.as_deref(), row.name.as_str())?;
+    unchanged("tenant_id", input.tenant_id.as_deref(), &row.tenant_id.to_string())?;
+    unchanged("cluster_id", input.cluster_id.as_deref(), &row.cluster_id.to_string())?;
+    unchanged("namespace", input.namespace.as_deref(), row.namespace.as_str())?;
+    row.pod_security = pod_security(input.pod_security.as_deref())?;
+    row.labels = check_labels(input.labels.unwrap_or_default())?;
+    let quotas = input.quotas.map(|map| map.0);
+    if quotas != row.quotas {
+        row.granted = quota::decide(&mut tx.conn(), &tenant, row.id, quotas.as_ref()).await?;
+        row.quotas = quotas;
+    }
+    if !project::update(&mut tx.conn(), &mut row, now).await? {
+        return Err(Error::conflict("the project was changed at the same time: read it again"));
+    }
+    objects::mark_project(&mut tx.conn(), &tenant, &row, now).await?;
+    let deed =
+        Deed { verb: "update", kind: KIND, id: row.id.to_string(), tenant: Some(row.tenant_id), ..Deed::default() };
+    caller.commit(tx, deed).await?;
+    manager.wake.cluster(row.cluster_id);
+    settle::wait(manager, objects::project_key(&row), wait).await?;
+    let version = row.version;
+    Ok(Item(answer(&mut caller.read().await?.conn(), row).await?, version))
+}
+
+fn as_input(row: &Project) -> ProjectInput {
+    ProjectInput {
+        id: Some(row.id.to_string()),
+        tenant_id: Some(row.tenant_id.to_string()),
+        cluster_id: Some(row.cluster_id.to_string()),
+        name: Some(row.name.to_string()),
+        namespace: Some(row.namespace.to_string()),
+        quotas: row.quotas.clone().map(QuotaMap),
+        pod_security: Some(row.pod_security.clone()),
+        labels: Some(row.labels.clone()),
+    }
+}

@@ -1,0 +1,63 @@
+//! `DELETE /v1/projects/{id}`.
+//!
+//! Invariant: 409 while apps exist that are not being deleted; the namespace is gone before the row is.
+
+use super::{KIND, answer, get, missing};
+use crate::auth::caller::{Caller, Deed};
+use crate::auth::permission::WriteProjects;
+use crate::http::answer::Deleted;
+use crate::http::error::ApiResult;
+use crate::http::params::{IfMatch, ItemId, Query, switch, wait};
+use crate::sync::{forget, objects, settle};
+use kubeop_api::common::DeleteQuery;
+use kubeop_api::project::Project as Answer;
+use kubeop_core::Error;
+use kubeop_core::authz::{Action, decide};
+use kubeop_store::{app, cluster_object, project};
+
+/// Deletes a project.
+pub async fn handle(
+    caller: Caller<WriteProjects>,
+    ItemId(id): ItemId,
+    if_match: IfMatch,
+    Query(query): Query<DeleteQuery>,
+) -> ApiResult<Deleted<Answer>> {
+    let manager = &caller.manager;
+    let (wait, force) = (wait(query.wait.as_deref())?, switch("force", query.force.as_deref())?);
+    if force {
+        decide(&caller.actor, Action::ForceDelete)?;
+    }
+    let now = manager.clock.now();
+    let mut tx = caller.change().await?;
+    let found = get::find(&mut tx.conn(), caller.scope, &id).await?;
+    let mut row = project::lock(&mut tx.conn(), caller.scope, found.id).await?.ok_or_else(|| missing(found.id))?;
+    if_match.check(row.version)?;
+    let apps = app::count_in_project(&mut tx.conn(), row.tenant_id, row.id).await?;
+    if apps > 0 {
+        return Err(Error::conflict(format!("the project still has {apps} apps: delete them first")).into());
+    }
+    let key = objects::project_key(&row);
+    let deed = Deed {
+        verb: "delete",
+        kind: KIND,
+        id: row.id.to_string(),
+        tenant: Some(row.tenant_id),
+        detail: if force { "forced".to_owned() } else { String::new() },
+    };
+    let attempted = cluster_object::mark_deleted(&mut tx.conn(), key, now).await?;
+    if force || attempted != Some(true) {
+        forget::project(&mut tx.conn(), &row).await?;
+        caller.commit(tx, deed).await?;
+        manager.wake.cluster(row.cluster_id);
+        return Ok(Deleted::Done);
+    }
+    if row.deleting_at.is_none() {
+        let _ = project::mark_deleting(&mut tx.conn(), &mut row, now).await?;
+    }
+    caller.commit(tx, deed).await?;
+    manager.wake.cluster(row.cluster_id);
+    if settle::wait_gone(manager, key, wait).await? {
+        return Ok(Deleted::Done);
+    }
+    Ok(Deleted::UnderWay(answer(&mut caller.read().await?.conn(), row).await?))
+}

@@ -1,0 +1,38 @@
+//! `GET /v1/projects/{id}`.
+//!
+//! Invariant: 404 for what is not there and for what is not the caller's.
+
+use super::{answer, missing};
+use crate::auth::caller::Caller;
+use crate::auth::permission::ReadProjects;
+use crate::http::answer::Item;
+use crate::http::error::ApiResult;
+use crate::http::params::{ItemId, ItemQueryExt, Query};
+use crate::sync::{objects, settle};
+use kubeop_api::common::ItemQuery;
+use kubeop_api::project::Project as Answer;
+use kubeop_core::Result;
+use kubeop_core::authz::Scope;
+use kubeop_core::id::ProjectId;
+use kubeop_store::Conn;
+use kubeop_store::project::{self, Project};
+
+/// Describes a project.
+pub async fn handle(
+    caller: Caller<ReadProjects>,
+    ItemId(id): ItemId,
+    Query(query): Query<ItemQuery>,
+) -> ApiResult<Item<Answer>> {
+    let row = find(&mut caller.read().await?.conn(), caller.scope, &id).await?;
+    settle::wait(&caller.manager, objects::project_key(&row), query.wait()?).await?;
+    let mut read = caller.read().await?;
+    let row = find(&mut read.conn(), caller.scope, &id).await?;
+    let version = row.version;
+    Ok(Item(answer(&mut read.conn(), row).await?, version))
+}
+
+/// The row of an id as it was written.
+pub async fn find(conn: &mut Conn<'_>, scope: Scope, id: &str) -> Result<Project> {
+    let id = ProjectId::parse(id)?;
+    project::get(conn, scope, id).await?.ok_or_else(|| missing(id))
+}

@@ -1,0 +1,123 @@
+//! `PUT` and `PATCH` of a tenant: envelope and labels.
+//!
+//! Invariant: an envelope is never lowered below what projects hold; the tenant's row is held while that is checked.
+
+use super::{KIND, answer, get, missing, parse_quotas};
+use crate::api::merge::{id_in_body, patched, unchanged};
+use crate::auth::caller::{Caller, Deed};
+use crate::auth::permission::WriteTenants;
+use crate::http::answer::Item;
+use crate::http::body::{Body, RawBody};
+use crate::http::error::ApiResult;
+use crate::http::params::{IfMatch, ItemId, ItemQueryExt, Query};
+use crate::sync::{objects, settle};
+use kubeop_api::common::{ItemQuery, QuotaMap, check_labels};
+use kubeop_api::tenant::{Tenant as Answer, TenantInput};
+use kubeop_api::tolerant;
+use kubeop_core::quota::check_envelope;
+use kubeop_core::{Error, Result};
+use kubeop_store::project;
+use kubeop_store::tenant::{self, Tenant};
+use serde_json::Value;
+
+/// What a change of an item is: all of its mutable fields, or some.
+enum Change {
+    Replace(TenantInput),
+    Patch(Value),
+}
+
+/// Replaces a tenant's mutable fields.
+pub async fn replace(
+    caller: Caller<WriteTenants>,
+    ItemId(id): ItemId,
+    if_match: IfMatch,
+    Query(query): Query<ItemQuery>,
+    Body(input): Body<TenantInput>,
+) -> ApiResult<Item<Answer>> {
+    Ok(change(caller, &id, if_match, &query, Change::Replace(input)).await?)
+}
+
+/// Patches a tenant.
+pub async fn patch(
+    caller: Caller<WriteTenants>,
+    ItemId(id): ItemId,
+    if_match: IfMatch,
+    Query(query): Query<ItemQuery>,
+    body: RawBody<TenantInput>,
+) -> ApiResult<Item<Answer>> {
+    Ok(change(caller, &id, if_match, &query, Change::Patch(body.value)).await?)
+}
+
+/// Replaces the tenant that the body names.
+pub async fn replace_in_collection(
+    caller: Caller<WriteTenants>,
+    if_match: IfMatch,
+    Query(query): Query<ItemQuery>,
+    Body(input): Body<TenantInput>,
+) -> ApiResult<Item<Answer>> {
+    let id = id_in_body(input.id.as_ref())?;
+    Ok(change(caller, &id, if_match, &query, Change::Replace(input)).await?)
+}
+
+/// Patches the tenant that the body names.
+pub async fn patch_in_collection(
+    caller: Caller<WriteTenants>,
+    if_match: IfMatch,
+    Query(query): Query<ItemQuery>,
+    body: RawBody<TenantInput>,
+) -> ApiResult<Item<Answer>> {
+    let id = id_in_body(tolerant::from_value::<TenantInput>(body.value.clone())?.id.as_ref())?;
+    Ok(change(caller, &id, if_match, &query, Change::Patch(body.value)).await?)
+}
+
+async fn change(
+    caller: Caller<WriteTenants>,
+    id: &str,
+    if_match: IfMatch,
+    query: &ItemQuery,
+    change: Change,
+) -> Result<Item<Answer>> {
+    let manager = &caller.manager;
+    let wait = query.wait()?;
+    let now = manager.clock.now();
+    let mut tx = caller.change().await?;
+    let found = get::find(&mut tx.conn(), caller.scope, id).await?;
+    let mut row = tenant::lock(&mut tx.conn(), caller.scope, found.id).await?.ok_or_else(|| missing(found.id))?;
+    if_match.check(row.version)?;
+    if row.deleting_at.is_some() {
+        return Err(Error::conflict(format!("tenant {:?} is being deleted", row.name.as_str())));
+    }
+    let input = match change {
+        Change::Replace(input) => input,
+        Change::Patch(patch) => patched(&as_input(&row), patch)?,
+    };
+    unchanged("id", input.id.as_deref(), &row.id.to_string())?;
+    unchanged("name", input.name.as_deref(), row.name.as_str())?;
+    unchanged("cluster_id", input.cluster_id.as_deref(), &row.cluster_id.to_string())?;
+    row.quotas = input.quotas.unwrap_or_default().0;
+    row.labels = check_labels(input.labels.unwrap_or_default())?;
+    let envelope = parse_quotas(&row.quotas)?;
+    let granted = project::grants(&mut tx.conn(), row.id).await?;
+    let granted = granted.iter().map(|grant| parse_quotas(&grant.granted)).collect::<Result<Vec<_>>>()?;
+    check_envelope(&envelope, &granted)?;
+    if !tenant::update(&mut tx.conn(), &mut row, now).await? {
+        return Err(Error::conflict("the tenant was changed at the same time: read it again"));
+    }
+    objects::mark_tenant(&mut tx.conn(), &row, now).await?;
+    let deed = Deed { verb: "update", kind: KIND, id: row.id.to_string(), tenant: Some(row.id), ..Deed::default() };
+    caller.commit(tx, deed).await?;
+    manager.wake.cluster(row.cluster_id);
+    settle::wait(manager, objects::tenant_key(&row), wait).await?;
+    let version = row.version;
+    Ok(Item(answer(&mut caller.read().await?.conn(), row).await?, version))
+}
+
+fn as_input(row: &Tenant) -> TenantInput {
+    TenantInput {
+        id: Some(row.id.to_string()),
+        name: Some(row.name.to_string()),
+        cluster_id: Some(row.cluster_id.to_string()),
+        quotas: Some(QuotaMap(row.quotas.clone())),
+        labels: Some(row.labels.clone()),
+    }
+}

@@ -1,0 +1,29 @@
+//! `GET /v1/tenants`.
+//!
+//! Invariant: newest last, keyset-paged, within the caller's scope.
+
+use super::answers;
+use crate::api::list;
+use crate::auth::caller::Caller;
+use crate::auth::permission::ReadTenants;
+use crate::http::answer::Page;
+use crate::http::error::ApiResult;
+use crate::http::params::Query;
+use axum::extract::OriginalUri;
+use kubeop_api::common::ListQuery;
+use kubeop_api::tenant::Tenant as Answer;
+use kubeop_store::tenant;
+
+/// Lists tenants.
+pub async fn handle(
+    caller: Caller<ReadTenants>,
+    OriginalUri(uri): OriginalUri,
+    Query(query): Query<ListQuery>,
+) -> ApiResult<Page<Answer>> {
+    let page = list::page(query.limit.as_deref(), query.cursor.as_deref())?;
+    let filter = list::filter(&query)?;
+    let mut read = caller.read().await?;
+    let mut rows = tenant::list(&mut read.conn(), caller.scope, &filter, &page).await?;
+    let next = list::cut(&mut rows, &page, |row| (row.created_at, row.id.0));
+    Ok(list::answer(answers(&mut read.conn(), rows).await?, &uri, next))
+}

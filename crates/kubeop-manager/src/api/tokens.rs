@@ -1,0 +1,101 @@
+//! Tokens: issue for a project or a tenant, revoke by `jti`.
+//!
+//! Invariant: every issued token is recorded before it is shown, so that it can be revoked.
+
+use crate::api::{projects, tenants};
+use crate::auth::caller::{Caller, Deed};
+use crate::auth::permission::{IssueProjectTokens, IssueTenantTokens, Permission, RevokeTokens};
+use crate::http::answer::{Deleted, Secret};
+use crate::http::body::Body;
+use crate::http::error::ApiResult;
+use crate::http::params::ItemId;
+use jiff::SignedDuration;
+use kubeop_api::credential::{ProjectTokenInput, TenantTokenInput, Token};
+use kubeop_core::authz::{Actor, Role};
+use kubeop_core::id::{ProjectId, TenantId};
+use kubeop_core::{Error, Result};
+use kubeop_store::issued_token::{self, IssuedToken};
+
+const DEFAULT_MINUTES: i64 = 60;
+const MAX_MINUTES: i64 = 1440;
+
+/// Issues a project's token.
+pub async fn issue_project(
+    caller: Caller<IssueProjectTokens>,
+    Body(input): Body<ProjectTokenInput>,
+) -> ApiResult<Secret<Token>> {
+    let id = input.project_id.as_deref().ok_or_else(|| Error::invalid("project_id: is required"))?;
+    ProjectId::parse(id).map_err(|e| e.at("project_id"))?;
+    let minutes = minutes(input.ttl_minutes)?;
+    let row = projects::get::find(&mut caller.read().await?.conn(), caller.scope, id).await?;
+    let actor = Role::Project(row.id);
+    Ok(Secret(issue(&caller, actor, row.tenant_id, minutes).await?))
+}
+
+/// Issues a tenant's token.
+pub async fn issue_tenant(
+    caller: Caller<IssueTenantTokens>,
+    Body(input): Body<TenantTokenInput>,
+) -> ApiResult<Secret<Token>> {
+    let id = input.tenant_id.as_deref().ok_or_else(|| Error::invalid("tenant_id: is required"))?;
+    TenantId::parse(id).map_err(|e| e.at("tenant_id"))?;
+    let minutes = minutes(input.ttl_minutes)?;
+    let row = tenants::get::find(&mut caller.read().await?.conn(), caller.scope, id).await?;
+    Ok(Secret(issue(&caller, Role::Tenant(row.id), row.id, minutes).await?))
+}
+
+fn minutes(asked: Option<i64>) -> Result<i64> {
+    let minutes = asked.unwrap_or(DEFAULT_MINUTES);
+    if (1..=MAX_MINUTES).contains(&minutes) {
+        Ok(minutes)
+    } else {
+        Err(Error::invalid(format!("ttl_minutes: {minutes} is not allowed: 1 to {MAX_MINUTES}")))
+    }
+}
+
+async fn issue<P: Permission>(caller: &Caller<P>, role: Role, tenant: TenantId, minutes: i64) -> Result<Token> {
+    let manager = &caller.manager;
+    let now = manager.clock.now();
+    let expires_at = now + SignedDuration::from_mins(minutes);
+    let jti = manager.ids.next().to_string();
+    let (project_id, tenant_id, subject) = match role {
+        Role::Project(id) => (Some(id), None, format!("project:{id}")),
+        Role::Tenant(id) => (None, Some(id), format!("tenant:{id}")),
+        Role::Admin => return Err(Error::internal("admin tokens are not issued over the API")),
+    };
+    let actor = Actor { subject, role, token_id: Some(jti.clone()) };
+    let token = manager.tokens.sign(&actor, now, expires_at)?;
+    let record = IssuedToken {
+        jti: jti.clone(),
+        role: role.claim().to_owned(),
+        tenant_id: Some(tenant),
+        project_id,
+        subject: actor.subject,
+        created_at: now,
+        expires_at,
+        revoked_at: None,
+    };
+    let mut tx = caller.change().await?;
+    issued_token::insert(&mut tx.conn(), &record).await?.or_conflict(|_| "the token's id is taken".to_owned())?;
+    let deed = Deed {
+        verb: "issue",
+        kind: "token",
+        id: jti.clone(),
+        tenant: Some(tenant),
+        detail: format!("{} for {minutes} minutes", record.subject),
+    };
+    caller.commit(tx, deed).await?;
+    Ok(Token { token, token_type: "Bearer".to_owned(), expires_at, project_id, tenant_id, jti })
+}
+
+/// Revokes a token.
+pub async fn revoke(caller: Caller<RevokeTokens>, ItemId(jti): ItemId) -> ApiResult<Deleted<Token>> {
+    let mut tx = caller.change().await?;
+    let now = caller.manager.clock.now();
+    let revoked = issued_token::revoke(&mut tx.conn(), caller.scope, &jti, now)
+        .await?
+        .ok_or_else(|| Error::not_found(format!("there is no token {}", kubeop_core::id::shorten(&jti))))?;
+    let deed = Deed { verb: "revoke", kind: "token", id: revoked.jti, tenant: revoked.tenant_id, ..Deed::default() };
+    caller.commit(tx, deed).await?;
+    Ok(Deleted::Done)
+}

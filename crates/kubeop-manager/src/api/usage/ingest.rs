@@ -1,0 +1,129 @@
+//! `POST /v1/usage/ingest`: an array of samples, one object, or NDJSON.
+//!
+//! Invariant: all or nothing; any bad element is named by index and field, and nothing is stored.
+
+use crate::auth::caller::{Caller, Deed};
+use crate::auth::permission::IngestUsage;
+use crate::http::answer::Found;
+use crate::http::body::{INGEST_LIMIT, read_bytes};
+use crate::http::error::ApiError;
+use crate::http::error::ApiResult;
+use aide::OperationInput;
+use aide::generate::GenContext;
+use aide::openapi::Operation;
+use axum::Json;
+use axum::extract::{FromRequest, Request};
+use jiff::Timestamp;
+use kubeop_api::billing::{IngestResult, UsageSample};
+use kubeop_api::{strict_json, tolerant};
+use kubeop_core::id::{ProjectId, TenantId, shorten};
+use kubeop_core::usage::Sample;
+use kubeop_core::{Error, Result};
+use kubeop_store::{Conn, project, tenant, usage};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A batch as it was sent.
+pub struct Batch(Vec<UsageSample>);
+
+impl<S: Send + Sync> FromRequest<S> for Batch {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
+        let types = ["application/json", "application/x-ndjson"];
+        let (bytes, media_type) = read_bytes(request, INGEST_LIMIT, &types).await?;
+        let values = if media_type == "application/x-ndjson" { lines(&bytes)? } else { elements(&bytes)? };
+        let samples = values
+            .into_iter()
+            .enumerate()
+            .map(|(index, value)| tolerant::from_value(value).map_err(|e| e.at(format!("[{index}]"))))
+            .collect::<Result<_>>()?;
+        Ok(Self(samples))
+    }
+}
+
+impl OperationInput for Batch {
+    fn operation_input(ctx: &mut GenContext, operation: &mut Operation) {
+        Json::<Vec<UsageSample>>::operation_input(ctx, operation);
+    }
+}
+
+fn elements(bytes: &[u8]) -> Result<Vec<Value>> {
+    match strict_json::parse(bytes)? {
+        Value::Array(items) => Ok(items),
+        one @ Value::Object(_) => Ok(vec![one]),
+        _ => Err(Error::invalid("an array of samples, or one sample, is needed")),
+    }
+}
+
+fn lines(bytes: &[u8]) -> Result<Vec<Value>> {
+    bytes
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.trim_ascii().is_empty())
+        .enumerate()
+        .map(|(index, line)| strict_json::parse(line).map_err(|e| e.at(format!("[{index}]"))))
+        .collect()
+}
+
+/// Takes in a batch of usage.
+pub async fn handle(caller: Caller<IngestUsage>, Batch(sent): Batch) -> ApiResult<Found<IngestResult>> {
+    let now = caller.manager.clock.now();
+    let accepted = sent.len();
+    let samples = sent
+        .iter()
+        .enumerate()
+        .map(|(index, sample)| read(sample, now).map_err(|e| e.at(format!("[{index}]"))))
+        .collect::<Result<Vec<_>>>()?;
+    drop(sent);
+    let mut tx = caller.change().await?;
+    check_owners(&mut tx.conn(), &samples).await?;
+    let counts = usage::put(&mut tx, &samples, now).await?;
+    let deed = Deed { verb: "ingest", kind: "usage", detail: format!("{accepted} samples"), ..Deed::default() };
+    caller.commit(tx, deed).await?;
+    Ok(Found(IngestResult {
+        accepted: u64::try_from(accepted).unwrap_or(u64::MAX),
+        created: counts.created,
+        updated: counts.updated,
+        unchanged: counts.unchanged,
+    }))
+}
+
+fn read(sent: &UsageSample, now: Timestamp) -> Result<Sample> {
+    let ts: Timestamp = sent
+        .ts
+        .parse()
+        .map_err(|_| Error::invalid(format!("ts: {:?} is not an RFC 3339 time such as 2026-01-31T10:00:00Z", shorten(&sent.ts))))?;
+    let tenant = TenantId::parse(&sent.tenant_id).map_err(|e| e.at("tenant_id"))?;
+    let project = sent.project_id.as_deref().map(ProjectId::parse).transpose().map_err(|e| e.at("project_id"))?;
+    let source = sent.source.as_deref().unwrap_or_default();
+    Sample::new(ts, now, tenant, project, source, (sent.cpu_milli, sent.mem_mib))
+}
+
+/// Every tenant existed in the hour, and every project that is known belongs to its tenant.
+async fn check_owners(conn: &mut Conn<'_>, samples: &[Sample]) -> Result<()> {
+    let tenants: BTreeSet<TenantId> = samples.iter().map(|sample| sample.tenant_id).collect();
+    let tenants: Vec<_> = tenants.into_iter().collect();
+    let periods: BTreeMap<_, _> =
+        tenant::periods(conn, &tenants).await?.into_iter().map(|period| (period.id, period)).collect();
+    let projects: BTreeSet<ProjectId> = samples.iter().filter_map(|sample| sample.project_id).collect();
+    let projects: Vec<_> = projects.into_iter().collect();
+    let owners: BTreeMap<_, _> =
+        project::owners(conn, &projects).await?.into_iter().map(|owner| (owner.project_id, owner.tenant_id)).collect();
+    for (index, sample) in samples.iter().enumerate() {
+        let Some(period) = periods.get(&sample.tenant_id) else {
+            return Err(Error::not_found(format!("[{index}].tenant_id: there is no tenant {}", sample.tenant_id)));
+        };
+        if period.deleted_at.is_some_and(|gone| sample.bucket >= gone) {
+            return Err(Error::invalid(format!(
+                "[{index}].ts: tenant {} was deleted before the hour of {}",
+                sample.tenant_id, sample.bucket
+            )));
+        }
+        if let Some(project) = sample.project_id
+            && owners.get(&project).is_some_and(|owner| *owner != sample.tenant_id)
+        {
+            return Err(Error::invalid(format!("[{index}].project_id: project {project} is not of tenant {}", sample.tenant_id)));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,109 @@
+//! Connections to clusters: the registered credential in the clear, for as long as it is needed, and the clients made from it.
+//!
+//! Invariant: a connection belongs to one version of a cluster's row; a changed kubeconfig makes a new one.
+
+use crate::vault::{Place, Seed};
+use kube::Client;
+use kubeop_cluster::address::AddressPolicy;
+use kubeop_cluster::client::{ServiceAccountName, as_service_account, connect};
+use kubeop_cluster::kubeconfig::Kubeconfig;
+use kubeop_core::id::ClusterId;
+use kubeop_core::{Error, Result};
+use kubeop_store::Store;
+use kubeop_store::cluster::{self, Cluster, Sealed};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::OnceCell;
+
+/// The open seeds: the newest encrypts, each decrypts what it encrypted.
+pub struct Keyring {
+    seeds: Vec<Seed>,
+}
+
+impl Keyring {
+    /// A keyring of these seeds, newest last.
+    pub fn new(seeds: Vec<Seed>) -> Self {
+        Self { seeds }
+    }
+
+    /// Encrypts a kubeconfig for its row.
+    pub fn seal(&self, cluster: ClusterId, kubeconfig: &Kubeconfig) -> Result<Sealed> {
+        let seed = self.seeds.last().ok_or_else(|| Error::internal("no encryption seed"))?;
+        Ok(Sealed { bytes: seed.seal(&place(cluster), &kubeconfig.to_bytes())?, seed_id: seed.id })
+    }
+
+    fn open(&self, cluster: ClusterId, sealed: &Sealed) -> Result<Kubeconfig> {
+        let seed = self
+            .seeds
+            .iter()
+            .find(|known| known.id == sealed.seed_id)
+            .ok_or_else(|| Error::internal(format!("encryption seed {} is not known", sealed.seed_id)))?;
+        Kubeconfig::from_bytes(&seed.open(&place(cluster), &sealed.bytes)?)
+    }
+}
+
+fn place(cluster: ClusterId) -> Place<'static> {
+    Place { table: "cluster", column: "kubeconfig", row: cluster.0 }
+}
+
+/// What is needed to talk to one cluster.
+pub struct Connection {
+    version: i64,
+    /// The registered kubeconfig.
+    pub kubeconfig: Kubeconfig,
+    /// A client with the registered credential: for registration, bootstrap and uninstalling only.
+    pub registered: Client,
+    manager: OnceCell<Client>,
+}
+
+impl Connection {
+    /// A client as ServiceAccount `kubeop-manager`, which bootstrap makes: for all but registration and bootstrap.
+    pub async fn manager(&self) -> Result<Client> {
+        let policy = AddressPolicy::default();
+        let make =
+            || as_service_account(&self.kubeconfig, &policy, self.registered.clone(), ServiceAccountName::Manager);
+        self.manager.get_or_try_init(make).await.cloned()
+    }
+}
+
+/// All connections, by cluster.
+pub struct Clusters {
+    keyring: Keyring,
+    open: Mutex<HashMap<ClusterId, Arc<Connection>>>,
+}
+
+impl Clusters {
+    /// No connections yet.
+    pub fn new(keyring: Keyring) -> Self {
+        Self { keyring, open: Mutex::new(HashMap::new()) }
+    }
+
+    /// The keyring.
+    pub fn keyring(&self) -> &Keyring {
+        &self.keyring
+    }
+
+    /// The connection to a cluster as its row describes it. Does not talk to it yet.
+    pub async fn get(&self, store: &Store, row: &Cluster) -> Result<Arc<Connection>> {
+        if let Some(connection) = self.lock().get(&row.id).filter(|open| open.version == row.version) {
+            return Ok(Arc::clone(connection));
+        }
+        let sealed = cluster::kubeconfig(&mut store.read().await?.conn(), row.id).await?;
+        let sealed = sealed.ok_or_else(|| Error::not_found("the cluster is not registered any more"))?;
+        let kubeconfig = self.keyring.open(row.id, &sealed)?;
+        let registered = connect(&kubeconfig, &AddressPolicy::default())?;
+        let connection =
+            Arc::new(Connection { version: row.version, kubeconfig, registered, manager: OnceCell::new() });
+        self.lock().insert(row.id, Arc::clone(&connection));
+        Ok(connection)
+    }
+
+    /// Forgets the connection to a cluster.
+    pub fn forget(&self, id: ClusterId) {
+        self.lock().remove(&id);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ClusterId, Arc<Connection>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,48 @@
+//! The manager's configuration, already parsed: the executable reads the environment, this crate never does.
+//!
+//! Invariant: every value here is valid.
+
+use jiff::SignedDuration;
+use kubeop_core::policy::RawPolicy;
+use kubeop_core::price::Currency;
+use rust_decimal::Decimal;
+use secrecy::SecretSlice;
+
+/// Everything the manager is told at start.
+pub struct Config {
+    /// Whether callers must show a token.
+    pub require_auth: bool,
+    /// Keys of tokens: the first signs, every one verifies.
+    pub signing_keys: Vec<SecretSlice<u8>>,
+    /// The key that wraps what is stored encrypted: 32 bytes.
+    pub master_key: SecretSlice<u8>,
+    /// Accept kubeconfigs that skip TLS verification.
+    pub insecure: bool,
+    /// The policy of a new installation.
+    pub first_policy: RawPolicy,
+    /// Amount per millicore-hour.
+    pub rate_cpu_milli: Decimal,
+    /// Amount per MiB-hour.
+    pub rate_mem_mib: Decimal,
+    /// Currency of invoices.
+    pub currency: Currency,
+    /// How long after its end a month takes in late usage.
+    pub invoice_grace: SignedDuration,
+    /// Requests per second and caller; 0 = no limit.
+    pub rate_limit: u32,
+    /// This build.
+    pub build: Build,
+}
+
+/// Build metadata.
+#[derive(Clone, Debug)]
+pub struct Build {
+    /// The release.
+    pub version: String,
+    /// The commit it was built from.
+    pub commit: String,
+    /// When it was built.
+    pub built_at: String,
+    /// The compiler.
+    pub rust: String,
+}

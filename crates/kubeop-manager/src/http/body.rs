@@ -1,0 +1,97 @@
+//! Reading JSON bodies: media type, size, strictness, then the tolerant reading of field names.
+//!
+//! Invariant: a body is read only after the caller was let in, and never past its limit.
+
+use super::error::ApiError;
+use aide::OperationInput;
+use aide::generate::GenContext;
+use aide::openapi::Operation;
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{FromRequest, Request};
+use axum::http::header;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use kubeop_api::{strict_json, tolerant};
+use kubeop_core::{Error, ErrorKind};
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+/// The size most bodies may have.
+pub const DEFAULT_LIMIT: usize = 1 << 20;
+/// The size an app with manifests may have.
+pub const APP_LIMIT: usize = 3 << 20;
+/// The size a batch of usage may have.
+pub const INGEST_LIMIT: usize = 16 << 20;
+
+/// A JSON body read as `T`.
+pub struct Body<T, const LIMIT: usize = DEFAULT_LIMIT>(pub T);
+
+/// A JSON body as it was sent, documented as `T` (merge patches).
+pub struct RawBody<T, const LIMIT: usize = DEFAULT_LIMIT> {
+    /// The value.
+    pub value: Value,
+    shape: std::marker::PhantomData<T>,
+}
+
+/// The bytes of a body of one of these media types, at most `limit` of them.
+pub async fn read_bytes(request: Request, limit: usize, media_types: &[&str]) -> Result<(Bytes, String), ApiError> {
+    let media_type = request
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split(';').next())
+        .map(|value| value.trim().to_ascii_lowercase())
+        .unwrap_or_default();
+    if !media_types.contains(&media_type.as_str()) {
+        return Err(ApiError(Error::new(
+            ErrorKind::UnsupportedMediaType,
+            format!("content type {media_type:?} is not read here: {} is needed", media_types.join(" or ")),
+        )));
+    }
+    let too_large = || Error::new(ErrorKind::TooLarge, format!("the body is larger than {limit} bytes"));
+    let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
+    if announced.is_some_and(|length| length > limit) {
+        return Err(ApiError(too_large()));
+    }
+    match Limited::new(request.into_body(), limit).collect().await {
+        Ok(body) => Ok((body.to_bytes(), media_type)),
+        Err(error) if error.downcast_ref::<LengthLimitError>().is_some() => Err(ApiError(too_large())),
+        Err(_) => Err(ApiError(Error::invalid("the body ended before it was complete"))),
+    }
+}
+
+async fn read_value(request: Request, limit: usize, media_types: &[&str]) -> Result<Value, ApiError> {
+    let (bytes, _) = read_bytes(request, limit, media_types).await?;
+    Ok(strict_json::parse(&bytes)?)
+}
+
+impl<S: Send + Sync, T: DeserializeOwned, const LIMIT: usize> FromRequest<S> for Body<T, LIMIT> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
+        let value = read_value(request, LIMIT, &["application/json"]).await?;
+        Ok(Self(tolerant::from_value(value)?))
+    }
+}
+
+impl<S: Send + Sync, T, const LIMIT: usize> FromRequest<S> for RawBody<T, LIMIT> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
+        let value = read_value(request, LIMIT, &["application/json", "application/merge-patch+json"]).await?;
+        Ok(Self { value, shape: std::marker::PhantomData })
+    }
+}
+
+impl<T: JsonSchema, const LIMIT: usize> OperationInput for Body<T, LIMIT> {
+    fn operation_input(ctx: &mut GenContext, operation: &mut Operation) {
+        Json::<T>::operation_input(ctx, operation);
+    }
+}
+
+impl<T: JsonSchema, const LIMIT: usize> OperationInput for RawBody<T, LIMIT> {
+    fn operation_input(ctx: &mut GenContext, operation: &mut Operation) {
+        Json::<T>::operation_input(ctx, operation);
+    }
+}

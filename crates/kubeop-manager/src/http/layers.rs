@@ -1,0 +1,158 @@
+//! What surrounds every request: id, span, time and count, panic, deadline, load and rate.
+//!
+//! Invariant: every answer carries `X-Request-Id`: the caller's if it is sane, else ours.
+
+use super::error::{ApiError, respond};
+use crate::metrics::RequestLabels;
+use crate::state::Manager;
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use futures::FutureExt;
+use governor::clock::DefaultClock;
+use governor::state::keyed::DashMapStateStore;
+use governor::{Quota, RateLimiter};
+use kubeop_core::{Error, ErrorKind};
+use std::num::NonZeroU32;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
+use tracing::Instrument;
+
+const REQUEST_ID: &str = "x-request-id";
+/// The longest `?wait=` and some.
+const DEADLINE: Duration = Duration::from_secs(75);
+/// Requests under way at most; more are shed.
+const MAX_CONCURRENT: usize = 1024;
+/// Bursts a caller may send, as a multiple of the rate.
+const BURST: u32 = 4;
+/// Callers told apart at most before idle ones are forgotten.
+const MAX_CALLERS: usize = 10_000;
+
+/// The id of a request.
+#[derive(Clone, Debug)]
+pub struct RequestId(pub String);
+
+type Limiter = RateLimiter<u64, DashMapStateStore<u64>, DefaultClock>;
+
+/// Bounds on what is taken in at once.
+pub struct Gate {
+    slots: Semaphore,
+    limiter: Option<Limiter>,
+}
+
+impl Gate {
+    /// A gate that lets `rate` requests a second of each caller through; 0 = no limit.
+    pub fn new(rate: u32) -> Self {
+        let limiter = NonZeroU32::new(rate).map(|rate| {
+            let burst = NonZeroU32::new(rate.get().saturating_mul(BURST)).unwrap_or(rate);
+            RateLimiter::keyed(Quota::per_second(rate).allow_burst(burst))
+        });
+        Self { slots: Semaphore::new(MAX_CONCURRENT), limiter }
+    }
+
+    fn over_rate(&self, request: &Request) -> bool {
+        let Some(limiter) = &self.limiter else { return false };
+        if limiter.len() > MAX_CALLERS {
+            limiter.retain_recent();
+        }
+        limiter.check_key(&caller_key(request)).is_err()
+    }
+}
+
+/// Callers are told apart by their token; those without one share a bucket, so that they cannot crowd out the others.
+fn caller_key(request: &Request) -> u64 {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    request.headers().get(header::AUTHORIZATION).map(HeaderValue::as_bytes).hash(&mut hasher);
+    hasher.finish()
+}
+
+fn sane_id(request: &Request) -> Option<String> {
+    let id = request.headers().get(REQUEST_ID)?.to_str().ok()?;
+    let sane = (1..=64).contains(&id.len())
+        && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
+    sane.then(|| id.to_owned())
+}
+
+/// The outermost layer of every route.
+pub async fn surround(State(manager): State<Arc<Manager>>, mut request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let id = sane_id(&request).unwrap_or_else(|| manager.ids.next().to_string());
+    let method = request.method().clone();
+    let route =
+        request.extensions().get::<MatchedPath>().map_or_else(|| "unknown".to_owned(), |path| path.as_str().to_owned());
+    request.extensions_mut().insert(RequestId(id.clone()));
+    let span = tracing::info_span!("request", id = %id, method = %method, route = %route);
+
+    let mut response = async {
+        manager.metrics.in_flight.inc();
+        let response = guarded(&manager, request, next).await;
+        manager.metrics.in_flight.dec();
+        let elapsed = started.elapsed();
+        if is_probe(&route) {
+            tracing::debug!(status = response.status().as_u16(), ms = elapsed.as_millis(), "answered");
+        } else {
+            tracing::info!(status = response.status().as_u16(), ms = elapsed.as_millis(), "answered");
+        }
+        response
+    }
+    .instrument(span)
+    .await;
+
+    let labels = RequestLabels { method: known_method(&method), route, status: response.status().as_u16() };
+    manager.metrics.requests.get_or_create(&labels).observe(started.elapsed().as_secs_f64());
+    let headers = response.headers_mut();
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        headers.insert(REQUEST_ID, value);
+    }
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+async fn guarded(manager: &Arc<Manager>, request: Request, next: Next) -> Response {
+    let probe = request.extensions().get::<MatchedPath>().is_some_and(|path| is_probe(path.as_str()));
+    let refuse = |kind, text: &str| ApiError(Error::new(kind, text)).into_response();
+    let _slot = if probe {
+        None
+    } else {
+        let Ok(slot) = manager.gate.slots.try_acquire() else {
+            return refuse(ErrorKind::Unavailable, "too many requests are under way");
+        };
+        if manager.gate.over_rate(&request) {
+            return refuse(ErrorKind::TooManyRequests, "this caller sends more requests than allowed");
+        }
+        Some(slot)
+    };
+    match tokio::time::timeout(DEADLINE, AssertUnwindSafe(next.run(request)).catch_unwind()).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(_)) => {
+            tracing::error!("a handler panicked");
+            respond(StatusCode::INTERNAL_SERVER_ERROR, "internal error")
+        }
+        Err(_) => refuse(ErrorKind::Unavailable, "the request took too long"),
+    }
+}
+
+fn is_probe(route: &str) -> bool {
+    matches!(route, "/healthz" | "/readyz" | "/metrics" | "/version")
+}
+
+fn known_method(method: &Method) -> String {
+    match *method {
+        Method::GET | Method::POST | Method::PUT | Method::PATCH | Method::DELETE | Method::HEAD => method.to_string(),
+        _ => "other".to_owned(),
+    }
+}
+
+/// 404 of a path that is not in the router.
+pub async fn unknown_path() -> Response {
+    respond(StatusCode::NOT_FOUND, "there is nothing at this path; see /openapi.json")
+}
+
+/// 405 of a method that a path does not have.
+pub async fn unknown_method() -> Response {
+    respond(StatusCode::METHOD_NOT_ALLOWED, "this path does not have this method; see /openapi.json")
+}

@@ -1,0 +1,10 @@
+//! HTTP at the border: reading requests, writing answers, and what surrounds every request.
+//!
+//! Invariant: every answer, also of a panic or an unknown path, has the shapes of the API contract.
+
+pub mod answer;
+pub mod body;
+pub mod error;
+pub mod layers;
+pub mod params;
+pub mod server;

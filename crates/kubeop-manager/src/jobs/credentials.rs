@@ -1,0 +1,62 @@
+//! Collecting kubeconfigs that ended: their Secrets on the clusters, then their rows.
+//!
+//! Invariant: a row goes only when its Secret is gone or its cluster is not registered any more.
+
+use crate::state::Manager;
+use jiff::SignedDuration;
+use kubeop_cluster::credential;
+use kubeop_core::Result;
+use kubeop_store::issued_kubeconfig::{self, IssuedKubeconfig};
+use kubeop_store::{cluster, issued_token};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+const EVERY: Duration = Duration::from_secs(60);
+const PAGE: u32 = 200;
+/// How long a Secret that could not be deleted is left before the next attempt.
+const RETRY: SignedDuration = SignedDuration::from_mins(2);
+
+/// Collects until the process ends.
+pub async fn collect(manager: Arc<Manager>, shutdown: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(EVERY) => {}
+        }
+        if let Err(error) = round(&manager).await {
+            tracing::warn!(error = %error.chain(), "failed to collect ended credentials");
+        }
+    }
+}
+
+async fn round(manager: &Manager) -> Result<()> {
+    let now = manager.clock.now();
+    let due = issued_kubeconfig::due_for_collection(&mut manager.store.read().await?.conn(), now, PAGE).await?;
+    for row in due {
+        let outcome = take_away(manager, &row).await;
+        let mut tx = manager.store.begin().await?;
+        match outcome {
+            Ok(()) => {
+                issued_kubeconfig::remove(&mut tx.conn(), row.tenant_id, row.id).await?;
+            }
+            Err(error) => {
+                tracing::debug!(kubeconfig = %row.id, error = %error.chain(), "failed to collect a kubeconfig");
+                issued_kubeconfig::postpone(&mut tx.conn(), row.tenant_id, row.id, now + RETRY).await?;
+            }
+        }
+        tx.commit().await?;
+    }
+    let mut tx = manager.store.begin().await?;
+    issued_token::remove_expired(&mut tx.conn(), now - SignedDuration::from_hours(1)).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+/// Deletes the Secret behind a kubeconfig.
+pub async fn take_away(manager: &Manager, row: &IssuedKubeconfig) -> Result<()> {
+    let home = cluster::get(&mut manager.store.read().await?.conn(), row.cluster_id).await?;
+    let Some(home) = home else { return Ok(()) };
+    let client = manager.clusters.get(&manager.store, &home).await?.manager().await?;
+    credential::revoke(&client, &row.secret_name, &row.secret_uid).await.map(|_| ())
+}

@@ -1,0 +1,38 @@
+//! Opening the encryption seeds at start.
+//!
+//! Invariant: a wrong master key stops the start before anything is written.
+
+use crate::clusters::Keyring;
+use crate::vault::MasterKey;
+use kubeop_core::clock::{Clock, IdSource};
+use kubeop_core::{Error, Result};
+use kubeop_store::Store;
+use kubeop_store::encryption_seed::{self, EncryptionSeed};
+
+/// Opens every seed; makes the first one.
+pub async fn open(store: &Store, master: &MasterKey, clock: &dyn Clock, ids: &dyn IdSource) -> Result<Keyring> {
+    let mut rows = encryption_seed::list(&mut store.read().await?.conn()).await?;
+    if rows.is_empty() {
+        let (seed, wrapped) = master.new_seed(ids.next())?;
+        let row = EncryptionSeed { id: seed.id, master_key_id: master.id(), wrapped, created_at: clock.now() };
+        let mut tx = store.begin().await?;
+        encryption_seed::insert(&mut tx.conn(), &row).await?;
+        tx.commit().await?;
+        rows = encryption_seed::list(&mut store.read().await?.conn()).await?;
+    }
+    let wrong = |id: &str| {
+        Error::invalid(format!(
+            "KUBEOP_KMS_MASTER_KEY is not the key this database was encrypted with: it has id {}, needed is {id}",
+            master.id()
+        ))
+    };
+    rows.iter()
+        .map(|row| {
+            if row.master_key_id != master.id() {
+                return Err(wrong(&row.master_key_id));
+            }
+            master.open_seed(row.id, &row.wrapped)
+        })
+        .collect::<Result<Vec<_>>>()
+        .map(Keyring::new)
+}

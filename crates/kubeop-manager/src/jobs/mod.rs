@@ -1,0 +1,7 @@
+//! What the manager does beside requests and sync: the first start, and collecting what ended.
+//!
+//! Invariant: every job may run on any replica, repeatedly, and be interrupted at any point.
+
+pub mod credentials;
+pub mod first_start;
+pub mod keyring;

@@ -1,0 +1,73 @@
+//! The manager's metrics.
+//!
+//! Invariant: label values come from fixed sets (methods, route patterns, kinds), never from callers.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+/// Labels of a request.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct RequestLabels {
+    /// The HTTP method.
+    pub method: String,
+    /// The route's pattern.
+    pub route: String,
+    /// The status.
+    pub status: u16,
+}
+
+/// Labels of a sync.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct SyncLabels {
+    /// The kind of the object.
+    pub kind: String,
+    /// What came of it.
+    pub outcome: String,
+}
+
+/// Everything the manager measures.
+#[derive(Clone)]
+pub struct Metrics {
+    /// Time per request.
+    pub requests: Family<RequestLabels, Histogram>,
+    /// Requests under way.
+    pub in_flight: Gauge,
+    /// Requests without a valid token.
+    pub unauthenticated: Counter,
+    /// Time per object brought to a cluster.
+    pub sync: Family<SyncLabels, Histogram>,
+    /// Objects on clusters that no row asks for.
+    pub foreign_objects: Gauge,
+}
+
+fn seconds() -> Histogram {
+    Histogram::new(exponential_buckets(0.001, 2.0, 14))
+}
+
+impl Metrics {
+    /// Registers all under the prefix `kubeop_manager`.
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self {
+            requests: Family::new_with_constructor(seconds),
+            in_flight: Gauge::default(),
+            unauthenticated: Counter::default(),
+            sync: Family::new_with_constructor(seconds),
+            foreign_objects: Gauge::default(),
+        };
+        let ours = registry.sub_registry_with_prefix("kubeop_manager");
+        ours.register("http_request_duration_seconds", "Time per request", metrics.requests.clone());
+        ours.register("http_requests_in_flight", "Requests under way", metrics.in_flight.clone());
+        ours.register("http_unauthenticated", "Requests without a valid token", metrics.unauthenticated.clone());
+        ours.register("sync_duration_seconds", "Time per object brought to a cluster", metrics.sync.clone());
+        ours.register(
+            "sync_foreign_objects",
+            "Objects on clusters that no row asks for",
+            metrics.foreign_objects.clone(),
+        );
+        metrics
+    }
+}

@@ -1,0 +1,89 @@
+//! The OpenAPI 3.1 document, from the handlers' types.
+//!
+//! Invariant: the only module that knows the generator; the document is made once and served as bytes.
+
+use crate::router;
+use aide::openapi::{Components, Info, License, OpenApi, ReferenceOr, SecurityScheme};
+use indexmap::IndexMap;
+
+/// The document of the whole API.
+pub fn document() -> OpenApi {
+    aide::generate::infer_responses(true);
+    aide::generate::extract_schemas(true);
+    let mut api = OpenApi {
+        info: Info {
+            title: "kubeOP".to_owned(),
+            summary: Some("Multi-tenant application platform for Kubernetes".to_owned()),
+            version: "v1".to_owned(),
+            license: Some(License {
+                name: "Apache-2.0".to_owned(),
+                identifier: Some("Apache-2.0".to_owned()),
+                ..License::default()
+            }),
+            ..Info::default()
+        },
+        components: Some(Components::default()),
+        ..OpenApi::default()
+    };
+    let _ = router::routes().finish_api(&mut api);
+    let components = api.components.get_or_insert_with(Components::default);
+    components.security_schemes.insert(
+        "bearer".to_owned(),
+        ReferenceOr::Item(SecurityScheme::Http {
+            scheme: "bearer".to_owned(),
+            bearer_format: Some("JWT".to_owned()),
+            description: Some("A token signed by the manager (HS256) with a `role` claim.".to_owned()),
+            extensions: IndexMap::default(),
+        }),
+    );
+    api.security = vec![IndexMap::from_iter([("bearer".to_owned(), Vec::new())])];
+    api
+}
+
+/// The document as JSON.
+///
+/// # Errors
+/// `Internal` if it cannot be written, which a test excludes.
+pub fn json() -> kubeop_core::Result<String> {
+    let mut text = serde_json::to_string_pretty(&document()).map_err(kubeop_core::Error::internal)?;
+    text.push('\n');
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    fn references<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
+        match value {
+            Value::Object(map) => {
+                found.extend(map.get("$ref").and_then(Value::as_str));
+                map.values().for_each(|inner| references(inner, found));
+            }
+            Value::Array(items) => items.iter().for_each(|inner| references(inner, found)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn every_reference_resolves_and_every_operation_has_an_id() {
+        let document: Value = serde_json::from_str(&super::json().unwrap()).unwrap();
+        assert_eq!(document["openapi"], "3.1.0");
+        let mut found = Vec::new();
+        references(&document, &mut found);
+        assert!(!found.is_empty());
+        for reference in found {
+            let pointer = reference.strip_prefix('#').unwrap();
+            assert!(document.pointer(pointer).is_some(), "{reference} dangles");
+        }
+        let mut ids = std::collections::BTreeSet::new();
+        for (path, item) in document["paths"].as_object().unwrap() {
+            for (method, operation) in item.as_object().unwrap() {
+                let id = operation["operationId"].as_str().unwrap_or_else(|| panic!("{method} {path} has no id"));
+                assert!(ids.insert(id.to_owned()), "{id} twice");
+                let statuses = operation["responses"].as_object().unwrap();
+                assert!(statuses.keys().any(|status| status.starts_with('2')), "{method} {path}");
+            }
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! The manager's start, life and end.
+//!
+//! Invariant: nothing is written with a wrong master key, and nothing is served before the schema is current.
+
+use crate::auth::token::Tokens;
+use crate::clusters::Clusters;
+use crate::config::Config;
+use crate::http::layers::Gate;
+use crate::http::server;
+use crate::metrics::Metrics;
+use crate::state::{Manager, RoleHost};
+use crate::vault::MasterKey;
+use crate::{jobs, router, sync};
+use kubeop_core::Result;
+use kubeop_core::clock::{Clock, IdSource};
+use kubeop_store::Store;
+use prometheus_client::registry::Registry;
+use std::sync::{Arc, Mutex};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// What the manager works with.
+pub struct Deps {
+    /// The database, migrated.
+    pub store: Store,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Fresh ids.
+    pub ids: Arc<dyn IdSource>,
+    /// Where metrics are registered.
+    pub registry: Arc<Mutex<Registry>>,
+    /// Runs the roles of clusters in this process, in `kubeop dev`.
+    pub host: Option<Arc<dyn RoleHost>>,
+    /// Where the API is served.
+    pub listener: TcpListener,
+}
+
+/// Runs the manager until `shutdown`.
+///
+/// # Errors
+/// A wrong master key, a database that does not answer, a listener that fails.
+pub async fn run(config: Config, deps: Deps, shutdown: CancellationToken) -> Result<()> {
+    let Deps { store, clock, ids, registry, host, listener } = deps;
+    let master = MasterKey::new(config.master_key.clone())?;
+    let keyring = jobs::keyring::open(&store, &master, &*clock, &*ids).await?;
+    let instance = jobs::first_start::instance(&store, &*ids).await?;
+    jobs::first_start::policy(&store, &config, &*clock).await?;
+    jobs::first_start::prices(&store, &config, &*clock).await?;
+
+    let metrics = Metrics::register(&mut registry.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+    let manager = Arc::new(Manager {
+        tokens: Tokens::new(&config.signing_keys),
+        gate: Gate::new(config.rate_limit),
+        clusters: Clusters::new(keyring),
+        wake: sync::Wake::default(),
+        config,
+        store,
+        clock,
+        ids,
+        instance,
+        metrics,
+        registry,
+        host,
+        shutdown: shutdown.clone(),
+    });
+
+    let tasks = TaskTracker::new();
+    // Background work outlives the listener: what a last request left in the database is still picked up, here or by the next process.
+    let background = CancellationToken::new();
+    tasks.spawn(sync::supervise(Arc::clone(&manager), background.clone()));
+    tasks.spawn(jobs::credentials::collect(Arc::clone(&manager), background.clone()));
+    tasks.close();
+
+    let served = server::serve(listener, router::build(&manager), shutdown).await;
+    background.cancel();
+    if tokio::time::timeout(std::time::Duration::from_secs(5), tasks.wait()).await.is_err() {
+        tracing::warn!("background work was still running after the grace time");
+    }
+    served
+}

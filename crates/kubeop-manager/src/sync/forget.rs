@@ -1,0 +1,56 @@
+//! What goes from the database when an object is gone from its cluster, or is given up on.
+//!
+//! Invariant: an entity goes together with its desired-state row and its claims, in one transaction.
+
+use crate::sync::objects;
+use jiff::Timestamp;
+use kubeop_core::Result;
+use kubeop_core::authz::system_scope;
+use kubeop_store::app::{self, App};
+use kubeop_store::{Filter, Page};
+use kubeop_store::project::{self, Project};
+use kubeop_store::tenant::{self, Tenant};
+use kubeop_store::{Conn, cluster_object, host_claim, namespace_claim};
+
+/// Forgets an app.
+pub async fn app(conn: &mut Conn<'_>, row: &App) -> Result<()> {
+    host_claim::release_all(conn, row.id).await?;
+    app::remove(conn, row.tenant_id, row.id).await?;
+    cluster_object::remove(conn, objects::app_key(row)).await?;
+    Ok(())
+}
+
+/// Forgets a project, with whatever apps went with its namespace.
+pub async fn project(conn: &mut Conn<'_>, row: &Project) -> Result<()> {
+    let filter = Filter { project_id: Some(row.id), ..Filter::default() };
+    loop {
+        let apps = app::list(conn, system_scope(), &filter, &Page::first(500)).await?;
+        if apps.is_empty() {
+            break;
+        }
+        for gone in &apps {
+            app(conn, gone).await?;
+        }
+    }
+    namespace_claim::release(conn, row.id).await?;
+    project::remove(conn, row.tenant_id, row.id).await?;
+    cluster_object::remove(conn, objects::project_key(row)).await?;
+    Ok(())
+}
+
+/// Forgets a tenant, with whatever projects are left of it; its row stays, for invoices.
+pub async fn tenant(conn: &mut Conn<'_>, row: &Tenant, now: Timestamp) -> Result<()> {
+    let filter = Filter { tenant_id: Some(row.id), ..Filter::default() };
+    loop {
+        let projects = project::list(conn, system_scope(), &filter, &Page::first(500)).await?;
+        if projects.is_empty() {
+            break;
+        }
+        for gone in &projects {
+            project(conn, gone).await?;
+        }
+    }
+    tenant::mark_deleted(conn, row.id, now).await?;
+    cluster_object::remove(conn, objects::tenant_key(row)).await?;
+    Ok(())
+}

@@ -1,0 +1,45 @@
+//! An object is gone from its cluster: what was deleted is forgotten, what was not is wanted again.
+//!
+//! Invariant: decided by the row as it is now, in the transaction that acts on it.
+
+use super::forget;
+use crate::state::Manager;
+use kubeop_core::Result;
+use kubeop_core::authz::system_scope;
+use kubeop_core::id::{AppId, ProjectId, TenantId};
+use kubeop_store::cluster_object::{self, Key, Mark, ObjectKind};
+use kubeop_store::{app, project, tenant};
+
+/// Forgets the entity if it is being deleted; else wants its object again.
+pub(super) async fn forget(manager: &Manager, key: Key) -> Result<()> {
+    let now = manager.clock.now();
+    let mut tx = manager.store.begin().await?;
+    let Some(row) = cluster_object::get(&mut tx.conn(), key).await? else { return Ok(()) };
+    if !row.deleted {
+        let mark = Mark { key, name: row.name, namespace: row.namespace };
+        cluster_object::mark(&mut tx.conn(), &mark, now).await?;
+        tx.commit().await?;
+        manager.wake.cluster(key.cluster_id);
+        return Ok(());
+    }
+    let scope = system_scope();
+    let known = match key.kind {
+        ObjectKind::Policy => false,
+        ObjectKind::Tenant => match tenant::get(&mut tx.conn(), scope, TenantId(key.entity_id)).await? {
+            Some(row) => forget::tenant(&mut tx.conn(), &row, now).await.map(|()| true)?,
+            None => false,
+        },
+        ObjectKind::Project => match project::get(&mut tx.conn(), scope, ProjectId(key.entity_id)).await? {
+            Some(row) => forget::project(&mut tx.conn(), &row).await.map(|()| true)?,
+            None => false,
+        },
+        ObjectKind::App => match app::get(&mut tx.conn(), scope, AppId(key.entity_id)).await? {
+            Some(row) => forget::app(&mut tx.conn(), &row).await.map(|()| true)?,
+            None => false,
+        },
+    };
+    if !known {
+        let _ = cluster_object::remove(&mut tx.conn(), key).await?;
+    }
+    Ok(tx.commit().await?)
+}

@@ -1,0 +1,56 @@
+//! Waiting, for `?wait=`, until an entity is settled on its cluster.
+//!
+//! Invariant: ends at the caller's time, at shutdown, or when there is nothing more to wait for; never holds a connection while it waits.
+
+use crate::api::status;
+use crate::state::Manager;
+use crate::sync::reach;
+use kubeop_api::common::Phase;
+use kubeop_core::Result;
+use kubeop_store::cluster_object::{self, Key};
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+const STEP: Duration = Duration::from_millis(50);
+
+/// Waits until the entity is neither on its way nor being brought up, at most for `limit`.
+pub async fn wait(manager: &Manager, key: Key, limit: Duration) -> Result<()> {
+    let end = Instant::now() + limit;
+    while Instant::now() < end && !manager.shutdown.is_cancelled() {
+        if settled(manager, key).await? {
+            break;
+        }
+        step(manager).await;
+    }
+    Ok(())
+}
+
+/// Waits until the entity is gone, at most for `limit`; whether it is.
+pub async fn wait_gone(manager: &Manager, key: Key, limit: Duration) -> Result<bool> {
+    let end = Instant::now() + limit;
+    while Instant::now() < end && !manager.shutdown.is_cancelled() {
+        let mut read = manager.store.read().await?;
+        if cluster_object::get(&mut read.conn(), key).await?.is_none() {
+            return Ok(true);
+        }
+        drop(read);
+        step(manager).await;
+    }
+    Ok(false)
+}
+
+async fn step(manager: &Manager) {
+    tokio::select! {
+        () = sleep(STEP) => {}
+        () = manager.shutdown.cancelled() => {}
+    }
+}
+
+async fn settled(manager: &Manager, key: Key) -> Result<bool> {
+    let mut read = manager.store.read().await?;
+    let object = cluster_object::get(&mut read.conn(), key).await?;
+    let known = reach::of_clusters(&mut read.conn(), &[key.cluster_id]).await?;
+    let deleting = object.as_ref().is_none_or(|object| object.deleted);
+    let status = status::of_entity(object.as_ref(), deleting, &known.get(&key.cluster_id).cloned().unwrap_or_default());
+    Ok(!matches!(status.phase, Phase::Pending | Phase::Deleting) || object.is_none())
+}

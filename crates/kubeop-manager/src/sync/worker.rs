@@ -1,0 +1,168 @@
+//! Serving one cluster: set it up, then apply what is due, mirror status, and repair, until the lease is lost.
+//!
+//! Invariant: whatever goes wrong with this cluster is waited out here; other clusters do not notice.
+
+use super::{mirror, repair, write};
+use crate::bootstrap;
+use crate::state::Manager;
+use jiff::SignedDuration;
+use kube::Client;
+use kubeop_cluster::probe;
+use kubeop_core::id::ClusterId;
+use kubeop_core::{Error, ErrorKind, Result};
+use kubeop_store::cluster::{self, BootstrapState, Cluster};
+use kubeop_store::cluster_object;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+/// How soon a change that another replica committed is noticed.
+const POLL: Duration = Duration::from_millis(500);
+/// How often the cluster is asked whether it answers.
+const PING: Duration = Duration::from_secs(4);
+/// How long one question may take.
+const PING_LIMIT: Duration = Duration::from_secs(4);
+/// How long a set-up that is under way is left alone.
+const SETUP_GRACE: SignedDuration = SignedDuration::from_secs(90);
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+
+/// Serves a cluster until `cancel`, or until it is deleted.
+pub(super) async fn serve(manager: Arc<Manager>, id: ClusterId, cancel: CancellationToken) {
+    let mut pause = FIRST_PAUSE;
+    let mut resumed = false;
+    loop {
+        let began = Instant::now();
+        let outcome = tokio::select! {
+            () = cancel.cancelled() => return,
+            outcome = stay(&manager, id, &mut resumed) => outcome,
+        };
+        match outcome {
+            Ok(Left::Deleted) => return,
+            Ok(Left::Waiting) => pause = FIRST_PAUSE,
+            Err(error) => {
+                if began.elapsed() > PING * 2 {
+                    pause = FIRST_PAUSE;
+                }
+                tracing::warn!(cluster = %id, error = %error.chain(), "cluster not served");
+                if let Err(lost) = set_reach(&manager, id, Some(error.message())).await {
+                    tracing::warn!(cluster = %id, error = %lost.chain(), "failed to record that a cluster does not answer");
+                }
+            }
+        }
+        let bell = manager.wake.bell(id);
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            () = sleep(jittered(pause, id)) => {}
+            () = bell.notified() => {}
+        }
+        pause = (pause * 3 / 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Why serving ended without an error.
+enum Left {
+    /// The cluster is deleted.
+    Deleted,
+    /// There is nothing to serve yet.
+    Waiting,
+}
+
+async fn stay(manager: &Arc<Manager>, id: ClusterId, resumed: &mut bool) -> Result<Left> {
+    let Some(row) = cluster::get(&mut manager.store.read().await?.conn(), id).await? else { return Ok(Left::Deleted) };
+    if !set_up(manager, &row, resumed).await? {
+        return Ok(Left::Waiting);
+    }
+    let client = manager.clusters.get(&manager.store, &row).await?.manager().await?;
+    ping(&client).await?;
+    set_reach(manager, id, None).await?;
+    tokio::select! {
+        outcome = apply_due(manager, &client, id) => outcome,
+        outcome = mirror::follow(manager, &client, id) => outcome,
+        outcome = repair::periodically(manager, &client, id) => outcome,
+        outcome = watch_over(manager, &client, &row) => outcome,
+    }
+    .map(|()| Left::Waiting)
+}
+
+/// Whether the cluster is set up; if not, and it is wanted, tries to.
+async fn set_up(manager: &Manager, row: &Cluster, resumed: &mut bool) -> Result<bool> {
+    match row.bootstrap_state {
+        BootstrapState::None => Ok(false),
+        BootstrapState::Pending if manager.clock.now().duration_since(row.updated_at) < SETUP_GRACE => Ok(false),
+        BootstrapState::Pending | BootstrapState::Failed => {
+            *resumed = bootstrap::run(manager, row).await.is_some();
+            Ok(*resumed)
+        }
+        BootstrapState::Done => {
+            if manager.host.is_some() && !*resumed {
+                bootstrap::resume(manager, row).await?;
+                *resumed = true;
+            }
+            Ok(true)
+        }
+    }
+}
+
+async fn ping(client: &Client) -> Result<()> {
+    match tokio::time::timeout(PING_LIMIT, probe::version(client)).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(error),
+        Err(_) => Err(Error::unavailable("the API server does not answer in time")),
+    }
+}
+
+/// Ends with an error when the cluster stops answering, and quietly when its row changed (another kubeconfig).
+async fn watch_over(manager: &Manager, client: &Client, row: &Cluster) -> Result<()> {
+    loop {
+        sleep(PING).await;
+        // One lost answer is not yet an outage.
+        if ping(client).await.is_err() {
+            sleep(Duration::from_secs(1)).await;
+            ping(client).await?;
+        }
+        let now = cluster::get(&mut manager.store.read().await?.conn(), row.id).await?;
+        if now.is_none_or(|now| now.version != row.version) {
+            return Ok(());
+        }
+    }
+}
+
+/// Applies what is due, as it becomes due.
+async fn apply_due(manager: &Arc<Manager>, client: &Client, id: ClusterId) -> Result<()> {
+    let bell = manager.wake.bell(id);
+    loop {
+        while write::round(manager, client, id).await? {}
+        let next = cluster_object::next_due_at(&mut manager.store.read().await?.conn(), id).await?;
+        let until = next
+            .map(|next| next.duration_since(manager.clock.now()))
+            .and_then(|wait| Duration::try_from(wait).ok())
+            .map_or(POLL, |wait| wait.clamp(Duration::from_millis(5), POLL));
+        tokio::select! {
+            () = sleep(until) => {}
+            () = bell.notified() => {}
+        }
+    }
+}
+
+async fn set_reach(manager: &Manager, id: ClusterId, unreachable: Option<&str>) -> Result<()> {
+    let mut tx = manager.store.begin().await?;
+    let back = cluster::set_unreachable(&mut tx.conn(), id, unreachable).await?;
+    if back && unreachable.is_none() {
+        // What failed while it was away is due now, not after its own pause.
+        cluster_object::wake_all(&mut tx.conn(), id, manager.clock.now()).await?;
+    }
+    Ok(tx.commit().await?)
+}
+
+/// Whether an error means the cluster as a whole, not the one object.
+pub(super) fn is_outage(error: &Error) -> bool {
+    error.kind() == ErrorKind::Unavailable
+}
+
+/// A pause of 75 to 125 %, told apart by the cluster, so that many do not come back at once.
+fn jittered(pause: Duration, id: ClusterId) -> Duration {
+    let share = u32::try_from(id.0.as_u128() & 0x3f).unwrap_or(0);
+    pause * (96 + share) / 128
+}

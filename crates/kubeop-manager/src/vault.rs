@@ -1,0 +1,189 @@
+//! Envelope encryption of what is stored: the master key wraps a random seed, every write derives its own key from the seed.
+//!
+//! Invariant: a ciphertext opens only in the table, column and row it was made for; the scheme is that of Kubernetes' KMS v2
+//! (HKDF-SHA256 with 32 random bytes as info, AES-256-GCM with a random nonce).
+
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Prk};
+use aws_lc_rs::{digest, rand};
+use kubeop_core::{Error, Result};
+use secrecy::{ExposeSecret, SecretSlice};
+use zeroize::Zeroizing;
+
+const KEY_LEN: usize = 32;
+const INFO_LEN: usize = 32;
+const FORMAT: u8 = 1;
+
+/// Where a ciphertext lives; it is bound to this place.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// The table.
+    pub table: &'a str,
+    /// The column.
+    pub column: &'a str,
+    /// The row's id.
+    pub row: uuid::Uuid,
+}
+
+impl Place<'_> {
+    fn associated_data(&self) -> Vec<u8> {
+        // '|' cannot occur in our table and column names, and the id has a fixed length.
+        let mut data = format!("{}|{}|", self.table, self.column).into_bytes();
+        data.extend_from_slice(self.row.as_bytes());
+        data
+    }
+}
+
+/// A seed in the clear, with the id it is stored under.
+pub struct Seed {
+    /// Its row.
+    pub id: uuid::Uuid,
+    bytes: Zeroizing<Vec<u8>>,
+}
+
+/// Opens and makes seeds with the master key.
+pub struct MasterKey {
+    key: SecretSlice<u8>,
+}
+
+impl MasterKey {
+    /// The master key.
+    ///
+    /// # Errors
+    /// `Invalid` unless it has 32 bytes.
+    pub fn new(key: SecretSlice<u8>) -> Result<Self> {
+        if key.expose_secret().len() == KEY_LEN {
+            Ok(Self { key })
+        } else {
+            Err(Error::invalid(format!("the master key has {} bytes, 32 are needed", key.expose_secret().len())))
+        }
+    }
+
+    /// Names the key without telling it, so that a wrong one is noticed before anything is written.
+    pub fn id(&self) -> String {
+        let mut text = b"kubeop master key id\0".to_vec();
+        text.extend_from_slice(self.key.expose_secret());
+        let hash = digest::digest(&digest::SHA256, &Zeroizing::new(text));
+        hash.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// A new seed and how it is stored.
+    pub fn new_seed(&self, id: uuid::Uuid) -> Result<(Seed, Vec<u8>)> {
+        let mut bytes = Zeroizing::new(vec![0; KEY_LEN]);
+        rand::fill(&mut bytes).map_err(Error::internal)?;
+        let place = Place { table: "encryption_seed", column: "wrapped", row: id };
+        let wrapped = seal_with(self.key.expose_secret(), &place, &bytes)?;
+        Ok((Seed { id, bytes }, wrapped))
+    }
+
+    /// Opens a stored seed.
+    pub fn open_seed(&self, id: uuid::Uuid, wrapped: &[u8]) -> Result<Seed> {
+        let place = Place { table: "encryption_seed", column: "wrapped", row: id };
+        let bytes = open_with(self.key.expose_secret(), &place, wrapped)?;
+        Ok(Seed { id, bytes })
+    }
+}
+
+impl Seed {
+    /// Encrypts for a place.
+    pub fn seal(&self, place: &Place<'_>, plain: &[u8]) -> Result<Vec<u8>> {
+        seal_with(&self.bytes, place, plain)
+    }
+
+    /// Decrypts what was encrypted for a place.
+    pub fn open(&self, place: &Place<'_>, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
+        open_with(&self.bytes, place, sealed)
+    }
+}
+
+struct Aes256;
+
+impl KeyType for Aes256 {
+    fn len(&self) -> usize {
+        KEY_LEN
+    }
+}
+
+fn derive(secret: &[u8], info: &[u8]) -> Result<LessSafeKey> {
+    let prk = Prk::new_less_safe(HKDF_SHA256, secret);
+    let mut key = Zeroizing::new([0; KEY_LEN]);
+    prk.expand(&[info], Aes256).and_then(|okm| okm.fill(&mut *key)).map_err(Error::internal)?;
+    UnboundKey::new(&AES_256_GCM, &*key).map(LessSafeKey::new).map_err(Error::internal)
+}
+
+/// `format || info || nonce || ciphertext || tag`
+fn seal_with(secret: &[u8], place: &Place<'_>, plain: &[u8]) -> Result<Vec<u8>> {
+    let mut info = [0; INFO_LEN];
+    let mut nonce = [0; NONCE_LEN];
+    rand::fill(&mut info).map_err(Error::internal)?;
+    rand::fill(&mut nonce).map_err(Error::internal)?;
+    let key = derive(secret, &info)?;
+    let mut body = plain.to_vec();
+    key.seal_in_place_append_tag(
+        Nonce::assume_unique_for_key(nonce),
+        Aad::from(place.associated_data()),
+        &mut body,
+    )
+    .map_err(Error::internal)?;
+    let mut sealed = Vec::with_capacity(1 + INFO_LEN + NONCE_LEN + body.len());
+    sealed.push(FORMAT);
+    sealed.extend_from_slice(&info);
+    sealed.extend_from_slice(&nonce);
+    sealed.append(&mut body);
+    Ok(sealed)
+}
+
+fn open_with(secret: &[u8], place: &Place<'_>, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
+    let damaged = || Error::internal(format!("a sealed value of {}.{} of {} does not open", place.table, place.column, place.row));
+    let (format, rest) = sealed.split_first().ok_or_else(damaged)?;
+    let (info, rest) = rest.split_first_chunk::<INFO_LEN>().ok_or_else(damaged)?;
+    let (nonce, body) = rest.split_first_chunk::<NONCE_LEN>().ok_or_else(damaged)?;
+    if *format != FORMAT {
+        return Err(damaged());
+    }
+    let key = derive(secret, info)?;
+    let mut body = Zeroizing::new(body.to_vec());
+    let length = key
+        .open_in_place(Nonce::assume_unique_for_key(*nonce), Aad::from(place.associated_data()), &mut body)
+        .map_err(|_| damaged())?
+        .len();
+    body.truncate(length);
+    Ok(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uuid::Uuid;
+
+    fn master(byte: u8) -> MasterKey {
+        MasterKey::new(SecretSlice::from(vec![byte; 32])).unwrap()
+    }
+
+    #[test]
+    fn a_value_opens_only_in_its_place_with_its_key_and_unchanged() {
+        let id = Uuid::from_u128(1);
+        let (seed, wrapped) = master(1).new_seed(id).unwrap();
+        let place = Place { table: "cluster", column: "kubeconfig", row: Uuid::from_u128(2) };
+        let sealed = seed.seal(&place, b"secret").unwrap();
+        let again = master(1).open_seed(id, &wrapped).unwrap();
+        assert_eq!(&**again.open(&place, &sealed).unwrap(), b"secret");
+        assert!(again.open(&Place { row: Uuid::from_u128(3), ..place }, &sealed).is_err());
+        assert!(again.open(&Place { column: "other", ..place }, &sealed).is_err());
+        assert!(master(2).open_seed(id, &wrapped).is_err());
+        assert!(master(1).open_seed(Uuid::from_u128(9), &wrapped).is_err());
+        for index in 0..sealed.len() {
+            let mut flipped = sealed.clone();
+            flipped[index] ^= 1;
+            assert!(again.open(&place, &flipped).is_err(), "byte {index}");
+            assert!(again.open(&place, &sealed[..index]).is_err(), "cut at {index}");
+        }
+        assert_ne!(sealed, seed.seal(&place, b"secret").unwrap());
+    }
+
+    #[test]
+    fn a_master_key_has_32_bytes() {
+        assert!(MasterKey::new(SecretSlice::from(vec![0; 31])).is_err());
+        assert_ne!(master(1).id(), master(2).id());
+    }
+}

@@ -1,0 +1,96 @@
+//! What was decided to be granted, project by project, ahead of what the watches have shown.
+//!
+//! Invariant: decisions about projects of one tenant are made one at a time and each counts what the earlier ones gave, so that reconciles at
+//! the same time never give the same free quota twice.
+
+use kubeop_core::quota::Quotas;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+type Decided = Arc<Mutex<HashMap<String, Quotas>>>;
+
+/// The decisions, by tenant and project.
+#[derive(Debug, Default)]
+pub(crate) struct Grants(Mutex<HashMap<String, Decided>>);
+
+impl Grants {
+    /// Decides for one project while nobody else of the tenant does. `decide` gets what was decided for the others, and answers with the grant.
+    pub(crate) fn decide<T, E>(
+        &self,
+        tenant: &str,
+        project: &str,
+        decide: impl FnOnce(&HashMap<String, Quotas>) -> Result<(Quotas, T), E>,
+    ) -> Result<T, E> {
+        let decided = self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(tenant.to_owned()).or_default().clone();
+        let mut decided = decided.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = decided.remove(project);
+        match decide(&decided) {
+            Ok((granted, answer)) => {
+                decided.insert(project.to_owned(), granted);
+                Ok(answer)
+            }
+            Err(error) => {
+                // What it was given before it still has.
+                if let Some(own) = own {
+                    decided.insert(project.to_owned(), own);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Forgets a project that is gone.
+    pub(crate) fn forget(&self, tenant: &str, project: &str) {
+        let mut tenants = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(decided) = tenants.get(tenant).cloned() else { return };
+        let mut decided = decided.lock().unwrap_or_else(PoisonError::into_inner);
+        decided.remove(project);
+        if decided.is_empty() {
+            tenants.remove(tenant);
+        }
+    }
+}
+
+/// Raises `held` to `more`, key by key.
+pub(crate) fn raise(held: &mut Quotas, more: &Quotas) {
+    for (key, amount) in more.iter() {
+        if held.get(key).is_none_or(|has| has < amount) {
+            held.set(key, amount.clone());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cpu(amount: &str) -> Quotas {
+        Quotas::parse([("cpu", amount)]).unwrap()
+    }
+
+    #[test]
+    fn each_decision_sees_the_earlier_ones_of_its_tenant() {
+        let grants = Grants::default();
+        let seen = |tenant: &str, project: &str, give: Result<&str, &str>| {
+            grants.decide(tenant, project, |others| {
+                let names: Vec<String> = others.keys().cloned().collect();
+                give.map(|amount| (cpu(amount), names)).map_err(ToOwned::to_owned)
+            })
+        };
+        assert_eq!(seen("t", "a", Ok("1")).unwrap(), Vec::<String>::new());
+        assert_eq!(seen("t", "b", Ok("1")).unwrap(), ["a"]);
+        assert_eq!(seen("u", "c", Ok("1")).unwrap(), Vec::<String>::new());
+        assert_eq!(seen("t", "b", Err("no")), Err("no".to_owned()));
+        assert_eq!(seen("t", "a", Ok("2")).unwrap(), ["b"], "what b had it keeps");
+        grants.forget("t", "b");
+        assert_eq!(seen("t", "a", Ok("2")).unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn raising_takes_the_larger_of_each_key() {
+        let mut held = cpu("1");
+        raise(&mut held, &Quotas::parse([("cpu", "500m"), ("pods", "3")]).unwrap());
+        assert_eq!(held.get("requests.cpu").unwrap().as_str(), "1");
+        assert_eq!(held.get("pods").unwrap().as_str(), "3");
+    }
+}

@@ -1,0 +1,47 @@
+//! Names of what an installation consists of.
+//!
+//! Invariant: other crates name these objects only through here.
+
+/// ServiceAccount of the manager, in `kubeop-system`.
+pub const MANAGER_ACCOUNT: &str = "kubeop-manager";
+/// ServiceAccount of the operator, in `kubeop-system`.
+pub const OPERATOR_ACCOUNT: &str = "kubeop-operator";
+/// ServiceAccount of admission, in `kubeop-system`.
+pub const ADMISSION_ACCOUNT: &str = "kubeop-admission";
+
+/// ClusterRole of the manager, and of its Roles.
+pub const MANAGER: &str = "kubeop:manager";
+/// ClusterRole of the operator, and of its Roles.
+pub const OPERATOR: &str = "kubeop:operator";
+/// ClusterRole of admission, and of its Role.
+pub const ADMISSION: &str = "kubeop:admission";
+/// ClusterRole that the operator binds to itself in each project namespace.
+pub const OPERATOR_PROJECT: &str = "kubeop:operator-project";
+/// ClusterRole of developers, bound in each project namespace.
+pub const DEVELOPER: &str = "kubeop:developer";
+/// ClusterRole of viewers, bound in each project namespace.
+pub const VIEWER: &str = "kubeop:viewer";
+/// ClusterRole of project admins, bound in each project namespace.
+pub const ADMIN: &str = "kubeop:admin";
+
+/// `ValidatingWebhookConfiguration`.
+pub const WEBHOOK: &str = "kubeop-admission";
+/// The webhook of project namespaces, within [`WEBHOOK`].
+pub const WEBHOOK_PROJECTS: &str = "projects.admission.platform.kubeop.io";
+/// The webhook of the canary, within [`WEBHOOK`].
+pub const WEBHOOK_CANARY: &str = "canary.platform.kubeop.io";
+/// Path of the webhook of project namespaces.
+pub const ADMIT_PATH: &str = "/admit";
+/// Path of the canary's webhook.
+pub const CANARY_PATH: &str = "/canary";
+/// Secret with admission's certificate and key, in `kubeop-system`.
+pub const TLS_SECRET: &str = "kubeop-admission-tls";
+/// Lease of the operator's leader, in `kubeop-system`.
+pub const OPERATOR_LEASE: &str = "kubeop-operator";
+
+/// `ValidatingAdmissionPolicy` (and its binding) of reserved names and labels.
+pub const GUARD_RESERVED: &str = "kubeop-reserved";
+/// `ValidatingAdmissionPolicy` (and its binding) of the egress baseline.
+pub const GUARD_EGRESS: &str = "kubeop-egress";
+/// The verb on `projects.platform.kubeop.io` that passes the guards of reserved objects.
+pub const BYPASS: &str = "bypass";

@@ -1,0 +1,121 @@
+//! Writing a batch of samples, all or nothing.
+
+use super::{HOUR_US, MAX_FIGURE, Sample, sql};
+use crate::column::{Ts, clean};
+use crate::{Result, StoreError, Tx};
+use jiff::Timestamp;
+use sqlx::{PgConnection, QueryBuilder, Sqlite, SqliteConnection};
+use std::collections::BTreeMap;
+use uuid::Uuid;
+
+/// Rows of a statement: PostgreSQL takes arrays; SQLite at most 32,766 variables, of which a row needs 7.
+const PG_CHUNK: usize = 10_000;
+const SQLITE_CHUNK: usize = 4_000;
+
+/// What a batch came to. Samples of one key in a batch count once: the last stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Keys that were not there before.
+    pub created: u64,
+    /// Keys that were there with other figures.
+    pub updated: u64,
+    /// Keys that were there with the same figures.
+    pub unchanged: u64,
+}
+
+type Key<'a> = (Ts, Uuid, Uuid, &'a str);
+type Figures = (i64, i64);
+
+/// Sets the samples of a batch. Of two with the same key the last one counts. The counts are exact also while others write the same keys,
+/// and two batches never wait for each other in a circle: keys are taken in order.
+///
+/// # Errors
+/// `Defect` for a bucket that is no whole hour, a figure out of range or a source with NUL: the caller checks those first, by index.
+pub async fn put(tx: &mut Tx, batch: &[Sample], now: Timestamp) -> Result<Counts> {
+    let mut rows: BTreeMap<Key<'_>, Figures> = BTreeMap::new();
+    for sample in batch {
+        let figures = 0..=MAX_FIGURE;
+        if sample.bucket.as_nanosecond() % (i128::from(HOUR_US) * 1000) != 0
+            || !figures.contains(&sample.cpu_milli)
+            || !figures.contains(&sample.mem_mib)
+            || clean(&sample.source, usize::MAX) != sample.source
+        {
+            return Err(StoreError::Defect("a sample that was not checked reached the store".to_owned()));
+        }
+        let project = sample.project_id.map_or(Uuid::nil(), |id| id.0);
+        let key = (Ts::from(sample.bucket), sample.tenant_id.0, project, sample.source.as_str());
+        rows.insert(key, (sample.cpu_milli, sample.mem_mib));
+    }
+    let rows: Vec<(Key<'_>, Figures)> = rows.into_iter().collect();
+    let (created, updated) = match tx {
+        Tx::Sqlite(conn) => put_sqlite(conn, &rows, now.into()).await?,
+        Tx::Pg(conn) => put_pg(conn, &rows, now.into()).await?,
+    };
+    let keys = u64::try_from(rows.len()).unwrap_or(u64::MAX);
+    Ok(Counts { created, updated, unchanged: keys.saturating_sub(created).saturating_sub(updated) })
+}
+
+/// One statement a chunk: each row is inserted, or locked and compared, in the order of the arrays.
+async fn put_pg(conn: &mut PgConnection, rows: &[(Key<'_>, Figures)], now: Ts) -> Result<(u64, u64)> {
+    let q = sql!(pg: "WITH written AS (INSERT INTO usage_hour AS u \
+        (bucket, tenant_id, project_id, source, cpu_milli, mem_mib, revision, updated_at) \
+        SELECT b, t, p, s, c, m, 1, $7 FROM UNNEST($1::timestamptz[], $2::uuid[], $3::uuid[], $4::text[], $5::bigint[], $6::bigint[]) \
+        AS x(b, t, p, s, c, m) ON CONFLICT (bucket, tenant_id, project_id, source) DO UPDATE \
+        SET cpu_milli = excluded.cpu_milli, mem_mib = excluded.mem_mib, revision = u.revision + 1, updated_at = excluded.updated_at \
+        WHERE u.cpu_milli <> excluded.cpu_milli OR u.mem_mib <> excluded.mem_mib RETURNING u.revision) \
+        SELECT COUNT(*) FILTER (WHERE revision = 1) AS created, COUNT(*) FILTER (WHERE revision > 1) AS updated FROM written");
+    let (mut created, mut updated) = (0, 0);
+    for chunk in rows.chunks(PG_CHUNK) {
+        let column = |of: fn(&Key<'_>) -> Uuid| chunk.iter().map(|(key, _)| of(key)).collect::<Vec<Uuid>>();
+        let figure = |of: fn(&Figures) -> i64| chunk.iter().map(|(_, figures)| of(figures)).collect::<Vec<i64>>();
+        let done: (i64, i64) = sqlx::query_as(q)
+            .bind(chunk.iter().map(|(key, _)| key.0).collect::<Vec<Ts>>())
+            .bind(column(|key| key.1))
+            .bind(column(|key| key.2))
+            .bind(chunk.iter().map(|(key, _)| key.3).collect::<Vec<&str>>())
+            .bind(figure(|figures| figures.0))
+            .bind(figure(|figures| figures.1))
+            .bind(now)
+            .fetch_one(&mut *conn)
+            .await?;
+        created += done.0.unsigned_abs();
+        updated += done.1.unsigned_abs();
+    }
+    Ok((created, updated))
+}
+
+/// Nobody else writes meanwhile, so a chunk may take two statements: what is new, and if anything was not, what differs.
+async fn put_sqlite(conn: &mut SqliteConnection, rows: &[(Key<'_>, Figures)], now: Ts) -> Result<(u64, u64)> {
+    let (mut created, mut updated) = (0, 0);
+    for chunk in rows.chunks(SQLITE_CHUNK) {
+        let new = insert(conn, chunk, now, " ON CONFLICT DO NOTHING").await?;
+        created += new;
+        if new < u64::try_from(chunk.len()).unwrap_or(u64::MAX) {
+            let conflict = " ON CONFLICT (bucket, tenant_id, project_id, source) DO UPDATE SET cpu_milli = excluded.cpu_milli, \
+                mem_mib = excluded.mem_mib, revision = usage_hour.revision + 1, updated_at = excluded.updated_at \
+                WHERE usage_hour.cpu_milli <> excluded.cpu_milli OR usage_hour.mem_mib <> excluded.mem_mib";
+            updated += insert(conn, chunk, now, conflict).await?;
+        }
+    }
+    Ok((created, updated))
+}
+
+/// The one statement of the crate that is built at run time (its length depends on the chunk); tested with more than one chunk.
+async fn insert(
+    conn: &mut SqliteConnection,
+    chunk: &[(Key<'_>, Figures)],
+    now: Ts,
+    conflict: &'static str,
+) -> Result<u64> {
+    let mut q = QueryBuilder::<Sqlite>::new(
+        "INSERT INTO usage_hour (bucket, tenant_id, project_id, source, cpu_milli, mem_mib, revision, updated_at) ",
+    );
+    q.push_values(chunk, |mut row, (key, figures)| {
+        row.push_bind(key.0).push_bind(key.1).push_bind(key.2).push_bind(key.3);
+        row.push_bind(figures.0).push_bind(figures.1).push("1").push_bind(now);
+    });
+    q.push(conflict);
+    let whole = chunk.len() == SQLITE_CHUNK;
+    // Only the text of a whole chunk comes again; others would push useful statements out of the cache.
+    Ok(q.build().persistent(whole).execute(conn).await?.rows_affected())
+}

@@ -1,0 +1,25 @@
+//! The store's behaviour, each test on both databases.
+//!
+//! Invariant: a behaviour that is tested on one database only is written so on purpose, next to the reason.
+
+#[macro_use]
+mod harness;
+
+mod app;
+mod audit;
+mod cluster;
+mod cluster_lease;
+mod cluster_object;
+mod cluster_object_work;
+mod credentials;
+mod figures;
+mod fixture;
+mod meta;
+mod platform_policy;
+mod price;
+mod project;
+mod statements;
+mod store;
+mod tenant;
+mod usage;
+mod usage_sums;

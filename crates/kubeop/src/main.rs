@@ -1,0 +1,2 @@
+//! The kubeOP executable.
+fn main() {}

@@ -1,0 +1,161 @@
+//! `cargo xtask test`: every check and every test, in order of cost, on a control plane and a PostgreSQL of its own. `.ci/run` calls exactly this.
+
+use std::{process::ExitCode, sync::mpsc::Receiver, time::Duration, time::Instant};
+
+use anyhow::{Context, Result};
+use clap::Args;
+
+use crate::{
+    cluster::binaries::{self, Binaries},
+    environment, postgres, progress,
+    step::Runner,
+    supervise::{
+        held::Held,
+        lifeline::{self, Event},
+        workdir,
+    },
+    tidy,
+};
+
+/// Crates that must compile alone, without features that others switch on for them.
+const ALONE: [&str; 5] = ["kubeop-core", "kubeop-crds", "kubeop-plan", "kubeop-api", "kubeop-store"];
+
+/// Arguments of `test`.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Only tests whose name contains this.
+    filter: Option<String>,
+    /// Skip tidy, formatting, clippy, licences and the crates' checks alone.
+    #[arg(long)]
+    skip_lint: bool,
+    /// Arguments for the test programs.
+    #[arg(last = true)]
+    extra: Vec<String>,
+}
+
+/// Runs everything; the first failure ends the run.
+pub(crate) fn run(options: &Options) -> Result<ExitCode> {
+    let start = Instant::now();
+    binaries::preflight()?;
+    let signals = lifeline::signals()?;
+    let runner = Runner { executable: environment::own_executable()?, signals: &signals };
+    if !options.skip_lint {
+        lint(&runner)?;
+    }
+    runner.run("build", &Runner::cargo(&["build", "--workspace", "--all-targets"])?)?;
+
+    progress::heading("test cluster and PostgreSQL");
+    let services = Services::start(&runner)?;
+    runner.run("tests", &services.with_environment(test_command(options)?)?)?;
+    if environment::program("cargo-nextest").is_some() && options.filter.is_none() {
+        // nextest runs everything but these.
+        runner.run(
+            "documentation tests",
+            &services.with_environment(Runner::cargo(&["test", "--workspace", "--doc"])?)?,
+        )?;
+    }
+    drop(services);
+
+    let mut generate = std::process::Command::new(environment::target_directory()?.join("kubeop"));
+    generate.args(["generate", "--check"]).current_dir(environment::workspace_root()?);
+    runner.run("generated files are current", &generate)?;
+    progress::heading(&format!("everything passed: {}", progress::since(start)));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn lint(runner: &Runner<'_>) -> Result<()> {
+    progress::heading("tidy");
+    tidy::run()?;
+    runner.run("format", &Runner::cargo(&["fmt", "--all", "--check"])?)?;
+    runner.run("clippy", &Runner::cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?)?;
+    if environment::program("cargo-deny").is_some() {
+        runner.run("licences and bans", &Runner::cargo(&["deny", "check", "bans", "licenses", "sources"])?)?;
+    }
+    for package in ALONE {
+        runner.run(&format!("{package} alone"), &Runner::cargo(&["check", "--quiet", "--package", package])?)?;
+    }
+    Ok(())
+}
+
+fn test_command(options: &Options) -> Result<std::process::Command> {
+    let mut command = if environment::program("cargo-nextest").is_some() {
+        Runner::cargo(&["nextest", "run", "--workspace", "--no-fail-fast"])?
+    } else {
+        Runner::cargo(&["test", "--workspace", "--no-fail-fast"])?
+    };
+    command.args(&options.filter);
+    if !options.extra.is_empty() {
+        command.arg("--").args(&options.extra);
+    }
+    Ok(command)
+}
+
+/// What the tests need beside themselves; dropping it stops what we started.
+struct Services<'a> {
+    runner: &'a Runner<'a>,
+    binaries: Binaries,
+    kubeconfig: String,
+    postgres: String,
+    _held: Vec<Held>,
+}
+
+impl<'a> Services<'a> {
+    /// Starts a control plane and a PostgreSQL at the same time, unless the environment names running ones.
+    fn start(runner: &'a Runner<'a>) -> Result<Self> {
+        let start = Instant::now();
+        let binaries = binaries::resolve()?;
+        let given =
+            (environment::variable("KUBEOP_TEST_KUBECONFIG"), environment::variable("KUBEOP_TEST_POSTGRES_URL"));
+        let name = format!("test-{}", std::process::id());
+        if given.1.is_none() {
+            postgres::prepare()?;
+        }
+        let mut held = Vec::new();
+        let cluster = given
+            .0
+            .is_none()
+            .then(|| Held::start(&runner.executable, &["cluster", "run", "--name", &name]))
+            .transpose()?;
+        let database = given
+            .1
+            .is_none()
+            .then(|| Held::start(&runner.executable, &["postgres", "run", "--name", &name]))
+            .transpose()?;
+        let postgres = match (given.1, database) {
+            (Some(url), _) => url,
+            (None, None) => String::new(),
+            (None, Some(mut database)) => {
+                let url = first_line(&mut database, runner.signals, "PostgreSQL")?;
+                held.push(database);
+                url
+            }
+        };
+        let kubeconfig = match (given.0, cluster) {
+            (Some(path), _) => path,
+            (None, None) => String::new(),
+            (None, Some(mut cluster)) => {
+                first_line(&mut cluster, runner.signals, "the test cluster")?;
+                held.push(cluster);
+                workdir::base()?.join(format!("cluster-{name}")).join("kubeconfig").display().to_string()
+            }
+        };
+        progress::note(&format!("both are up: {}", progress::since(start)));
+        Ok(Self { runner, binaries, kubeconfig, postgres, _held: held })
+    }
+
+    /// The contract with the tests; `crates/e2e` reads it.
+    fn with_environment(&self, mut command: std::process::Command) -> Result<std::process::Command> {
+        command
+            .env("KUBEOP_TEST_KUBECONFIG", &self.kubeconfig)
+            .env("KUBEOP_TEST_POSTGRES_URL", &self.postgres)
+            .env("KUBEOP_TEST_BIN", environment::target_directory()?.join("kubeop"))
+            .env("KUBEOP_TEST_KUBECTL", &self.binaries.kubectl)
+            .env("KUBEOP_TEST_CLUSTER_BIN", &self.binaries.directory)
+            .env("KUBEOP_TEST_XTASK", &self.runner.executable);
+        Ok(command)
+    }
+}
+
+fn first_line(held: &mut Held, signals: &Receiver<Event>, what: &str) -> Result<String> {
+    held.line(signals, Duration::from_mins(5)).with_context(|| what.to_owned())
+}
