@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use crate::{
-    cluster::binaries,
+    cluster::binaries::{self, Binaries},
     environment, http, progress,
     step::Runner,
     supervise::{
@@ -50,15 +50,15 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let address = address()?;
     check_free(address)?;
     let given = given_kubeconfig(options)?;
-    if given.is_none() {
-        binaries::preflight()?;
-    }
+    // Before signals are ours: what takes long the first time can be ended like any command.
+    let binaries = if given.is_none() { Some(binaries::resolve()?) } else { None };
     let signals = lifeline::signals()?;
     let runner = Runner { executable: environment::own_executable()?, signals: &signals };
     runner.run("build", &Runner::cargo(&["build", "--package", "kubeop"])?)?;
-    let mut target = match given {
-        Some(kubeconfig) => own_cluster(options, kubeconfig)?,
-        None => test_cluster(options, &runner, address)?,
+    let mut target = match (given, binaries) {
+        (Some(kubeconfig), _) => own_cluster(options, kubeconfig)?,
+        (None, Some(binaries)) => test_cluster(options, &runner, address, binaries)?,
+        (None, None) => bail!("there is no cluster to use"),
     };
 
     progress::heading("kubeop dev");
@@ -130,10 +130,9 @@ fn own_cluster(options: &Options, kubeconfig: PathBuf) -> Result<Target> {
     Ok(Target { kubeconfig, data, kubectl: None, held: None })
 }
 
-fn test_cluster(options: &Options, runner: &Runner<'_>, address: SocketAddr) -> Result<Target> {
+fn test_cluster(options: &Options, runner: &Runner<'_>, address: SocketAddr, binaries: Binaries) -> Result<Target> {
     progress::heading("test cluster");
     let start = Instant::now();
-    let binaries = binaries::resolve()?;
     let name = format!("dev-{}", address.port());
     let mut held = Held::start(&runner.executable, &["cluster", "run", "--name", &name])?;
     held.line(runner.signals, Duration::from_mins(5)).context("the test cluster")?;

@@ -36,7 +36,11 @@ pub(crate) struct Options {
 /// Runs everything; the first failure ends the run.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let start = Instant::now();
-    binaries::preflight()?;
+    // First and before signals are ours: what takes long the first time says early what is missing, and can be ended like any command.
+    let binaries = binaries::resolve()?;
+    if environment::variable("KUBEOP_TEST_POSTGRES_URL").is_none() {
+        postgres::prepare()?;
+    }
     let signals = lifeline::signals()?;
     let runner = Runner { executable: environment::own_executable()?, signals: &signals };
     if !options.skip_lint {
@@ -45,7 +49,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     runner.run("build", &Runner::cargo(&["build", "--workspace", "--all-targets"])?)?;
 
     progress::heading("test cluster and PostgreSQL");
-    let services = Services::start(&runner)?;
+    let services = Services::start(&runner, binaries)?;
     runner.run("tests", &services.with_environment(test_command(options)?)?)?;
     if environment::program("cargo-nextest").is_some() && options.filter.is_none() {
         // nextest runs everything but these.
@@ -101,15 +105,11 @@ struct Services<'a> {
 
 impl<'a> Services<'a> {
     /// Starts a control plane and a PostgreSQL at the same time, unless the environment names running ones.
-    fn start(runner: &'a Runner<'a>) -> Result<Self> {
+    fn start(runner: &'a Runner<'a>, binaries: Binaries) -> Result<Self> {
         let start = Instant::now();
-        let binaries = binaries::resolve()?;
         let given =
             (environment::variable("KUBEOP_TEST_KUBECONFIG"), environment::variable("KUBEOP_TEST_POSTGRES_URL"));
         let name = format!("test-{}", std::process::id());
-        if given.1.is_none() {
-            postgres::prepare()?;
-        }
         let mut held = Vec::new();
         let cluster = given
             .0

@@ -21,14 +21,33 @@ pub(crate) fn schema_of<K: CustomResourceExt>() -> Option<JSONSchemaProps> {
 /// # Errors
 /// 400 that names the field which is unknown (and the nearest known one), missing, or of the wrong type.
 pub(crate) fn parse_strict<T: DeserializeOwned>(schema: &JSONSchemaProps, value: &Value, field: &str) -> Result<T> {
-    check(schema, value, field)?;
+    let mut value = value.clone();
+    drop_nulls(schema, &mut value);
+    check(schema, &value, field)?;
     T::deserialize(value).map_err(|error| Error::invalid(format!("{field}: {error}")))
 }
 
-fn check(schema: &JSONSchemaProps, value: &Value, path: &str) -> Result<()> {
-    if value.is_null() && schema.nullable == Some(true) {
-        return Ok(());
+/// Takes a null in a known field as its absence, as the API server does.
+fn drop_nulls(schema: &JSONSchemaProps, value: &mut Value) {
+    match (value, &schema.properties, &schema.items) {
+        (Value::Object(fields), Some(known), _) => {
+            fields.retain(|name, value| !(value.is_null() && known.contains_key(name)));
+            for (name, value) in fields {
+                if let Some(property) = known.get(name) {
+                    drop_nulls(property, value);
+                }
+            }
+        }
+        (Value::Array(items), _, Some(JSONSchemaPropsOrArray::Schema(item))) => {
+            for value in items {
+                drop_nulls(item, value);
+            }
+        }
+        _ => {}
     }
+}
+
+fn check(schema: &JSONSchemaProps, value: &Value, path: &str) -> Result<()> {
     check_type(schema, value, path)?;
     if let (Value::Array(items), Some(JSONSchemaPropsOrArray::Schema(item))) = (value, &schema.items) {
         for (index, value) in items.iter().enumerate() {
@@ -177,7 +196,8 @@ mod tests {
             json!({"delivery": {"image": "nginx"}}),
             json!({"delivery": {"helm": {"oci": "oci://x/y", "values": {"any": {"thing": [1, null]}}}}}),
             json!({"delivery": {"raw": {"manifests": [{"kind": "ConfigMap", "x": 1}, "kind: Secret"]}}}),
-            json!({"delivery": {"git": {"url": "https://x/y", "ref": {"tag": "v1"}, "kind": "Kustomize"}}, "hooks": null}),
+            json!({"delivery": {"git": {"url": "https://x/y", "ref": {"tag": "v1"}, "kind": "Kustomize"}}, "hooks": null, "hosts": null}),
+            json!({"delivery": {"kind": null, "image": {"ref": "nginx", "ports": null, "env": [{"name": "A", "value": null}]}}}),
         ] {
             AppSpec::parse_strict(&good).unwrap_or_else(|error| panic!("{good}: {error}"));
         }

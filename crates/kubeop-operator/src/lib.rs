@@ -1,1 +1,123 @@
-//! Placeholder.
+//! The operator: reconciles the custom resources of one cluster.
+//!
+//! Invariant: only the holder of the lease writes; the API server is the only state, so a restart or another replica goes on where it stands.
+
+mod context;
+mod events;
+mod failure;
+mod finalizer;
+mod grants;
+mod ledger;
+pub mod metrics;
+mod objects;
+mod queues;
+mod reconcilers;
+mod status;
+mod stores;
+mod watches;
+mod webhook;
+
+use crate::context::Context;
+use crate::events::Events;
+use crate::metrics::Metrics;
+use kube::Client;
+use kubeop_cluster::lease::{Terms, campaign};
+use kubeop_core::clock::{Clock, IdSource};
+use kubeop_core::name::SYSTEM_NAMESPACE;
+use kubeop_core::{Error, Result};
+use kubeop_plan::install::names::OPERATOR_LEASE;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// What the operator needs.
+#[derive(Clone)]
+pub struct Config {
+    /// Acts as ServiceAccount `kubeop-operator`.
+    pub client: Client,
+    /// Who this process is among the replicas (pod name, or host and process).
+    pub identity: String,
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+    /// Draws nonces.
+    pub ids: Arc<dyn IdSource>,
+}
+
+/// How long work in hand may go on after the term of leadership, which ends five seconds before anybody else's can begin.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// Runs until `shutdown`: stands for election, and reconciles while it leads. The lease is released at the end.
+///
+/// # Errors
+/// Only a defect; whatever the API server does is tried again.
+pub async fn run(config: Config, metrics: Metrics, shutdown: CancellationToken) -> Result<()> {
+    let terms = Terms::new(SYSTEM_NAMESPACE, OPERATOR_LEASE, config.identity.clone());
+    let quit = CancellationToken::new();
+    let (mut leading, election) = campaign(config.client.clone(), terms, config.clock.clone(), quit.clone());
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => break,
+            led = until(&mut leading, true) => led?,
+        }
+        metrics.leads(true);
+        let over = shutdown.child_token();
+        let mut term = tokio::spawn(lead(config.clone(), metrics.clone(), over.clone()));
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            _ = until(&mut leading, false) => tracing::warn!("leadership lost"),
+            ended = &mut term => {
+                if let Ok(Err(error)) = ended {
+                    tracing::error!(error = %error.chain(), "reconcilers ended; they are started again");
+                }
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+        metrics.leads(false);
+        over.cancel();
+        if !term.is_finished() && tokio::time::timeout(GRACE, &mut term).await.is_err() {
+            term.abort();
+        }
+    }
+    // Released only now, when nothing of ours writes any more.
+    quit.cancel();
+    election.await.map_err(Error::internal)
+}
+
+/// One term of leadership: fresh watches, fresh caches, the reconcilers, the webhook's keeper.
+async fn lead(config: Config, metrics: Metrics, over: CancellationToken) -> Result<()> {
+    let (stores, writers) = stores::stores();
+    let ctx = Arc::new(Context {
+        client: config.client.clone(),
+        clock: config.clock.clone(),
+        stores,
+        ledger: ledger::Ledger::default(),
+        grants: grants::Grants::default(),
+        failures: failure::Failures::default(),
+        events: Events::start(config.client.clone(), &config.identity),
+        metrics,
+    });
+    let (queues, receivers) = queues::queues();
+    let _watches = watches::start(&ctx, &queues, writers);
+    tokio::select! {
+        () = over.cancelled() => return Ok(()),
+        ready = ctx.stores.ready() => ready?,
+    }
+    let reconciling = reconcilers::run(&ctx, receivers, &over);
+    let opening = async {
+        queues.open(&ctx).await;
+        futures::future::pending::<()>().await;
+    };
+    let keeping = webhook::keep(config.client, config.clock, config.ids);
+    tokio::select! {
+        () = reconciling => {}
+        () = opening => {}
+        () = keeping => {}
+    }
+    Ok(())
+}
+
+/// Waits until this process leads, or does not.
+async fn until(leading: &mut watch::Receiver<bool>, leads: bool) -> Result<()> {
+    leading.wait_for(|now| *now == leads).await.map(|_| ()).map_err(Error::internal)
+}

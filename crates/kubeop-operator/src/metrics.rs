@@ -33,7 +33,7 @@ struct WriteLabels {
 
 /// The operator's metrics.
 #[derive(Clone, Debug)]
-pub(crate) struct Metrics {
+pub struct Metrics {
     reconciles: Family<ReconcileLabels, Histogram>,
     writes: Family<WriteLabels, Counter>,
     leading: Gauge,
@@ -41,7 +41,7 @@ pub(crate) struct Metrics {
 
 impl Metrics {
     /// Registers them.
-    pub(crate) fn register(registry: &mut Registry) -> Self {
+    pub fn register(registry: &mut Registry) -> Self {
         let registry = registry.sub_registry_with_prefix("kubeop_operator");
         let metrics = Self {
             // 1 ms to 33 s.

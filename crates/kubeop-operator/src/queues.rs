@@ -90,8 +90,11 @@ impl Queues {
 
     /// Queues in a moment, together with what else comes until then.
     pub(crate) fn later(&self, trigger: Trigger) {
+        if !self.open.load(Ordering::SeqCst) {
+            return;
+        }
         let first = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(trigger.clone());
-        if !first || !self.open.load(Ordering::SeqCst) {
+        if !first {
             return;
         }
         let queues = self.clone();

@@ -13,8 +13,10 @@ use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::api::ObjectMeta;
 use kube::runtime::reflector::store::Writer;
-use kube::runtime::watcher::{Config, Event, ExponentialBackoff};
-use kube::runtime::{WatchStreamExt, metadata_watcher, watcher};
+use kube::runtime::utils::Backoff;
+use kube::runtime::watcher::{Config, Event};
+use kube::core::PartialObjectMeta;
+use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Resource, ResourceExt};
 use kubeop_core::name::{ACCESS_NAMESPACE, SYSTEM_NAMESPACE};
 use kubeop_crds::conditions::{READY, find, reason};
@@ -56,12 +58,12 @@ pub(crate) fn start(ctx: &Arc<Context>, queues: &Queues, writers: Writers) -> Jo
     let maps = Api::<ConfigMap>::namespaced(client(), SYSTEM_NAMESPACE);
     tasks.spawn(watch.clone().resources(maps, policy, writers.policy, Watch::policy));
 
-    tasks.spawn(watch.clone().metadata(Api::<LimitRange>::all(client()), of_projects.clone()));
-    tasks.spawn(watch.clone().metadata(Api::<NetworkPolicy>::all(client()), of_projects.clone()));
-    tasks.spawn(watch.clone().metadata(Api::<RoleBinding>::all(client()), of_projects.clone()));
-    tasks.spawn(watch.clone().metadata(Api::<ServiceAccount>::namespaced(client(), ACCESS_NAMESPACE), of_projects));
-    tasks.spawn(watch.clone().metadata(Api::<Service>::all(client()), of_apps.clone()));
-    tasks.spawn(watch.metadata(Api::<Ingress>::all(client()), of_apps));
+    tasks.spawn(watch.clone().metadata(Api::<PartialObjectMeta<LimitRange>>::all(client()), of_projects.clone()));
+    tasks.spawn(watch.clone().metadata(Api::<PartialObjectMeta<NetworkPolicy>>::all(client()), of_projects.clone()));
+    tasks.spawn(watch.clone().metadata(Api::<PartialObjectMeta<RoleBinding>>::all(client()), of_projects.clone()));
+    tasks.spawn(watch.clone().metadata(Api::<PartialObjectMeta<ServiceAccount>>::namespaced(client(), ACCESS_NAMESPACE), of_projects));
+    tasks.spawn(watch.clone().metadata(Api::<PartialObjectMeta<Service>>::all(client()), of_apps.clone()));
+    tasks.spawn(watch.metadata(Api::<PartialObjectMeta<Ingress>>::all(client()), of_apps));
     tasks
 }
 
@@ -90,7 +92,7 @@ impl Watch {
         let kind = K::kind(&()).into_owned();
         let mut prints: HashMap<String, u64> = HashMap::new();
         let mut events = watcher(api, config)
-            .backoff(backoff())
+            .backoff(Patience(Patience::FIRST))
             .modify(|object| object.managed_fields_mut().clear())
             .reflect(writer)
             .boxed();
@@ -122,7 +124,7 @@ impl Watch {
     {
         let mut listed = Listed::default();
         let mut events = watcher(api, config)
-            .backoff(backoff())
+            .backoff(Patience(Patience::FIRST))
             .modify(|object| object.managed_fields_mut().clear())
             .reflect(writer)
             .boxed();
@@ -151,12 +153,12 @@ impl Watch {
     }
 
     /// Follows a kind that we make and never read: its metadata only.
-    async fn metadata<K>(self, api: Api<K>, config: Config)
+    async fn metadata<K>(self, api: Api<PartialObjectMeta<K>>, config: Config)
     where
         K: Tracked + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
     {
         let mut listed = Listed::default();
-        let mut events = metadata_watcher(api, config).backoff(backoff()).boxed();
+        let mut events = watcher(api, config).backoff(Patience(Patience::FIRST)).boxed();
         while let Some(event) = events.next().await {
             match event {
                 Ok(Event::Init) => listed.begin(),
@@ -370,7 +372,26 @@ impl Listed {
     }
 }
 
-/// Pauses between tries to set up a watch: 200 ms, doubling, up to 10 s, with jitter.
-fn backoff() -> ExponentialBackoff {
-    ExponentialBackoff::new(Duration::from_millis(200), Duration::from_secs(10), 2.0, true)
+/// Pauses between tries to set up a watch: 200 ms, doubling, up to 10 s.
+struct Patience(Duration);
+
+impl Patience {
+    const FIRST: Duration = Duration::from_millis(200);
+    const LONGEST: Duration = Duration::from_secs(10);
+}
+
+impl Iterator for Patience {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let pause = self.0;
+        self.0 = (pause * 2).min(Self::LONGEST);
+        Some(pause)
+    }
+}
+
+impl Backoff for Patience {
+    fn reset(&mut self) {
+        self.0 = Self::FIRST;
+    }
 }

@@ -30,7 +30,7 @@ pub(crate) struct Options {
 
 /// Measures and prints.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    binaries::preflight()?;
+    binaries::resolve()?;
     let signals = lifeline::signals()?;
     let runner = Runner { executable: environment::own_executable()?, signals: &signals };
     runner.run("build", &build(options)?)?;
@@ -41,7 +41,6 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let started = startup::measure(&kubeop, &scratch, options.runs)?;
 
     progress::heading("projects");
-    binaries::resolve()?;
     let kubeconfig = scratch.file("kubeconfig");
     let name = format!("bench-{}", std::process::id());
     let arguments = ["cluster", "run", "--name", &name, "--kubeconfig", &kubeconfig.display().to_string()];

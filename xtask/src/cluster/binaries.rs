@@ -30,15 +30,6 @@ pub(crate) const PROGRAMS: [(&str, &str); 5] = [
     ("kubectl", "k8s.io/kubernetes/cmd/kubectl"),
 ];
 
-/// Fails early, before anything else takes its time, if the programs are missing and cannot be built here.
-pub(crate) fn preflight() -> Result<()> {
-    if OVERRIDES.iter().any(|name| environment::variable(name).is_some()) {
-        return resolve().map(|_| ());
-    }
-    let (_, pins, cache) = cached()?;
-    if missing(&cache.join("bin")).is_empty() { Ok(()) } else { build::check(&pins) }
-}
-
 fn cached() -> Result<(PathBuf, Pins, PathBuf)> {
     let module = environment::workspace_root()?.join("testcluster");
     let pins = gomod::read(&module)?;

@@ -79,12 +79,6 @@ fn exclusive(cache: &Path) -> Result<File> {
     Ok(file)
 }
 
-/// Whether the programs could be built here.
-pub(crate) fn check(pins: &Pins) -> Result<()> {
-    check_go(pins)?;
-    check_space()
-}
-
 /// Go must be there, and new enough or able to fetch the version the module asks for.
 fn check_go(pins: &Pins) -> Result<()> {
     let advice =

@@ -3,13 +3,16 @@
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Stdio,
     time::Instant,
 };
 
 use anyhow::{Context, Result, bail};
 
-use crate::{environment, progress};
+use crate::{
+    environment, progress,
+    supervise::tied::{self, Farewell},
+};
 
 /// What the tests run on, fixed so that a run today and one next year see the same server.
 const VERSION: &str = "17.11.0";
@@ -71,7 +74,8 @@ fn fetch(cache: &Path, directory: &Path) -> Result<()> {
     if staging.exists() {
         fs::remove_dir_all(&staging).with_context(|| format!("cannot remove {}", staging.display()))?;
     }
-    let status = Command::new("cargo")
+    let cargo = environment::program("cargo").context("cargo is not in PATH")?;
+    let status = tied::command(&environment::own_executable()?, Farewell::Term, &cargo)
         .args([
             "run",
             "--quiet",

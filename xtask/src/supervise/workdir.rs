@@ -289,12 +289,20 @@ mod tests {
         let mut ours = Command::new("sh").args(["-c", "read line"]).arg(&left).stdin(Stdio::piped()).spawn().unwrap();
         let mut other = Command::new("sleep").arg("60").spawn().unwrap();
         fs::write(&pids, format!("1\n{}\n{}\n", ours.id(), other.id())).unwrap();
-        let stdin = ours.stdin.take();
-        let reaper = thread::spawn(move || ours.wait().unwrap());
+        // A program's arguments are visible a moment after its start.
+        while !process::belongs_to(ours.id(), &left) {
+            thread::sleep(Duration::from_millis(1));
+        }
+        // Holding its input keeps it running; not burying it keeps it a zombie, which counts as ended.
+        let _input = ours.stdin.take();
         WorkDir::claim_in(base, "cluster", "new", 0o700).unwrap();
         assert!(!left.exists());
-        assert_eq!(reaper.join().unwrap().signal(), Some(9));
-        drop(stdin);
+        let status = (0..500).find_map(|_| {
+            thread::sleep(Duration::from_millis(10));
+            ours.try_wait().unwrap()
+        });
+        ours.kill().unwrap();
+        assert_eq!(status.and_then(|status| status.signal()), Some(9));
         assert!(other.try_wait().unwrap().is_none(), "a process that does not name the directory must live");
         other.kill().unwrap();
         other.wait().unwrap();

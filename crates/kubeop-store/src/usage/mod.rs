@@ -8,16 +8,14 @@ mod sums;
 pub use put::{Counts, put};
 pub use sums::{IntervalSum, TenantTotal, sums, total, totals};
 
-use crate::statements::sql;
-use crate::StoreError;
-use jiff::Timestamp;
 pub use kubeop_core::usage::Sample;
+
+use crate::StoreError;
+use crate::statements::sql;
+use jiff::Timestamp;
 
 /// An hour in microseconds.
 const HOUR_US: i64 = 3_600_000_000;
-
-/// The largest figure of a sample.
-pub const MAX_FIGURE: i64 = 1_000_000_000_000;
 
 /// The hours in `[from, until)`; both must be whole hours.
 fn hours(from: Timestamp, until: Timestamp) -> Result<Vec<Timestamp>, StoreError> {

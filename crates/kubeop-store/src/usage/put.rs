@@ -1,9 +1,10 @@
 //! Writing a batch of samples, all or nothing.
 
-use super::{HOUR_US, MAX_FIGURE, Sample, sql};
+use super::{HOUR_US, Sample, sql};
 use crate::column::{Ts, clean};
 use crate::{Result, StoreError, Tx};
 use jiff::Timestamp;
+use kubeop_core::usage::MAX_VALUE;
 use sqlx::{PgConnection, QueryBuilder, Sqlite, SqliteConnection};
 use std::collections::BTreeMap;
 use uuid::Uuid;
@@ -34,7 +35,7 @@ type Figures = (i64, i64);
 pub async fn put(tx: &mut Tx, batch: &[Sample], now: Timestamp) -> Result<Counts> {
     let mut rows: BTreeMap<Key<'_>, Figures> = BTreeMap::new();
     for sample in batch {
-        let figures = 0..=MAX_FIGURE;
+        let figures = 0..=MAX_VALUE;
         if sample.bucket.as_nanosecond() % (i128::from(HOUR_US) * 1000) != 0
             || !figures.contains(&sample.cpu_milli)
             || !figures.contains(&sample.mem_mib)

@@ -4,7 +4,6 @@
 
 use kubeop_store::{Options, Store};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -112,15 +111,8 @@ fn url_of(database: &str) -> String {
 
 /// The name of a migrated database to copy. It is made once per state of the migrations and stays for the next run.
 async fn template() -> String {
-    let mut hash = DefaultHasher::new();
-    include_str!("../../src/migrations.rs").hash(&mut hash);
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
-    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.sort();
-    for file in files {
-        std::fs::read(file).unwrap().hash(&mut hash);
-    }
-    let name = format!("kubeop_template_{:016x}", hash.finish());
+    // Of what is compiled in, not of the files: those may change between a build and its run.
+    let name = format!("kubeop_template_{}", kubeop_store::schema_fingerprint(true).unwrap());
     let mut admin = admin().await;
     // One process makes it, the others wait here; the lock goes with the connection.
     admin.execute("SELECT pg_advisory_lock(7462001)").await.unwrap();

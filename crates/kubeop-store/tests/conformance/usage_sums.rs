@@ -3,8 +3,9 @@
 use crate::fixture::{at, hour};
 use crate::usage::{sample, send, tenant};
 use kubeop_core::id::ProjectId;
+use kubeop_core::usage::MAX_VALUE;
 use kubeop_store::StoreError;
-use kubeop_store::usage::{self, IntervalSum, MAX_FIGURE, Sample};
+use kubeop_store::usage::{self, IntervalSum, Sample};
 use uuid::Uuid;
 
 both! {
@@ -50,8 +51,8 @@ both! {
     async fn sums_of_the_largest_figures_are_exact(store) {
         let largest = |n: i64| Sample {
             source: format!("s{n}"),
-            cpu_milli: MAX_FIGURE,
-            mem_mib: MAX_FIGURE - 1,
+            cpu_milli: MAX_VALUE,
+            mem_mib: MAX_VALUE - 1,
             ..sample(n % 10, 1, 0)
         };
         let batch: Vec<Sample> = (0..10_000).map(largest).collect();

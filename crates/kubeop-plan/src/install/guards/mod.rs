@@ -20,6 +20,11 @@ pub fn all() -> Vec<(ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding
     vec![reserved::build(), egress::build()]
 }
 
+/// An expression written over several lines, on one. No text within it holds two spaces in a row.
+fn cel(lines: &str) -> String {
+    lines.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 /// The requester may not bypass.
 fn not_trusted() -> MatchCondition {
     MatchCondition {
@@ -79,11 +84,11 @@ fn variable(name: &str, expression: impl Into<String>) -> Variable {
     Variable { name: name.to_owned(), expression: expression.into() }
 }
 
-fn validation(expression: impl Into<String>, message: &str, message_expression: Option<&str>) -> Validation {
+fn validation(expression: impl Into<String>, message: &str, message_expression: Option<String>) -> Validation {
     Validation {
         expression: expression.into(),
         message: Some(message.to_owned()),
-        message_expression: message_expression.map(ToOwned::to_owned),
+        message_expression,
         reason: Some("Forbidden".to_owned()),
     }
 }

@@ -1,0 +1,1 @@
+//! The keeper of admission's certificate and configuration.

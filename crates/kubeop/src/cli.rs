@@ -1,0 +1,139 @@
+//! The command line: subcommands and where each goes.
+//!
+//! Invariant: every option can be given by environment; `--help` lists both with defaults.
+
+use crate::config::{ClusterArgs, DatabaseArgs, ManagerArgs, SigningArgs};
+use crate::{generate, roles};
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// kubeOP: a multi-tenant application platform for Kubernetes.
+#[derive(Parser)]
+#[command(name = "kubeop", version, about, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    /// What to log, as in `info,kubeop_operator=debug`.
+    #[arg(long, env = "KUBEOP_LOG", global = true)]
+    pub(crate) log: Option<String>,
+    /// The role.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The roles and tools.
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Serve the REST API and keep clusters in sync with the database.
+    Manager(ManagerArgs),
+    /// Reconcile the custom resources of one cluster.
+    Operator(ClusterArgs),
+    /// Answer the admission webhook of one cluster.
+    Admission(AdmissionArgs),
+    /// Manager, operator and admission in one process over SQLite.
+    Dev(DevArgs),
+    /// Bring the database's schema up to date.
+    Migrate(DatabaseArgs),
+    /// Print the OpenAPI document.
+    Openapi,
+    /// Print the custom resource definitions as YAML.
+    Crds,
+    /// Write the generated files of the repository, or check that they are current.
+    Generate(GenerateArgs),
+    /// Print a signed token.
+    Token(TokenArgs),
+}
+
+/// Options of `kubeop admission`.
+#[derive(Args)]
+pub(crate) struct AdmissionArgs {
+    /// The cluster.
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
+    /// Where reviews arrive, over TLS.
+    #[arg(long, env = "KUBEOP_ADMISSION_ADDR", default_value = ":9443")]
+    pub(crate) addr: String,
+}
+
+/// Options of `kubeop dev`.
+#[derive(Args)]
+pub(crate) struct DevArgs {
+    /// The manager's options.
+    #[command(flatten)]
+    pub(crate) manager: ManagerArgs,
+    /// How API servers reach this process' webhook (`https://host:port`); detected if possible.
+    #[arg(long, env = "KUBEOP_WEBHOOK_URL")]
+    pub(crate) webhook_url: Option<String>,
+}
+
+/// Options of `kubeop generate`.
+#[derive(Args)]
+pub(crate) struct GenerateArgs {
+    /// The repository.
+    #[arg(long, default_value = ".")]
+    pub(crate) root: PathBuf,
+    /// Fail if a file is not current, and write nothing.
+    #[arg(long)]
+    pub(crate) check: bool,
+}
+
+/// The role of a token.
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum TokenRole {
+    /// Everything.
+    Admin,
+    /// One tenant.
+    Tenant,
+    /// One project.
+    Project,
+}
+
+/// Options of `kubeop token`.
+#[derive(Args)]
+pub(crate) struct TokenArgs {
+    /// The key.
+    #[command(flatten)]
+    pub(crate) signing: SigningArgs,
+    /// The role.
+    #[arg(long, value_enum, default_value = "admin")]
+    pub(crate) role: TokenRole,
+    /// The tenant's or project's id, for those roles.
+    #[arg(long)]
+    pub(crate) id: Option<String>,
+    /// Who shows it.
+    #[arg(long, default_value = "admin")]
+    pub(crate) subject: String,
+    /// Minutes it lives: 1 to 1440.
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(i64).range(1..=1440))]
+    pub(crate) ttl_minutes: i64,
+}
+
+/// Runs a command to its end.
+pub(crate) fn dispatch(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Openapi => generate::print_openapi(),
+        Command::Crds => generate::print_crds(),
+        Command::Generate(args) => generate::run(&args.root, args.check),
+        Command::Token(args) => roles::token::run(&args),
+        Command::Manager(args) => block_on(roles::manager::run(args)),
+        Command::Operator(args) => block_on(roles::operator::run(args)),
+        Command::Admission(args) => block_on(roles::admission::run(args)),
+        Command::Dev(args) => block_on(roles::dev::run(args)),
+        Command::Migrate(args) => block_on(roles::migrate::run(args)),
+    }
+}
+
+fn block_on(role: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    // One TLS provider for the whole process; an error means that it is installed already.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("failed to start the runtime")?.block_on(role)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

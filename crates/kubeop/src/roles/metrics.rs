@@ -1,0 +1,32 @@
+//! A listener for metrics and probes of roles that serve no API.
+//!
+//! Invariant: reads only; lives as long as its role.
+
+use anyhow::Context;
+use axum::Router;
+use axum::http::header;
+use axum::routing::get;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+/// Serves `/metrics` and `/healthz` until `shutdown`.
+pub(crate) async fn serve(address: SocketAddr, registry: Arc<Mutex<Registry>>, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let listener =
+        TcpListener::bind(address).await.with_context(|| format!("KUBEOP_METRICS_ADDR: {address} cannot be used"))?;
+    let metrics = move || {
+        let registry = Arc::clone(&registry);
+        async move {
+            let mut text = String::new();
+            // Writing into a String fails only for a metric that cannot be written at all, which tests exclude.
+            let _ = encode(&mut text, &registry.lock().unwrap_or_else(PoisonError::into_inner));
+            ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
+        }
+    };
+    let app = Router::new().route("/metrics", get(metrics)).route("/healthz", get(async || "ok"));
+    kubeop_manager::http::server::serve(listener, app, shutdown).await?;
+    Ok(())
+}
