@@ -228,8 +228,8 @@ Ctrl-C stops everything this command started.",
 }
 
 fn admin_token(target: &Target, address: SocketAddr) -> Result<String> {
-    let data = target.data.display().to_string();
-    let output = kubeop(target, address, &["token", "--role", "admin", "--data-dir", &data])?
+    let output = kubeop(target, address, &["token", "--role", "admin"])?
+        .env("KUBEOP_KEY_DIR", &target.data)
         .output()
         .context("cannot run kubeop token")?;
     if !output.status.success() {

@@ -1,1 +1,17 @@
-//! Placeholder.
+//! The harness of the end-to-end tests: real control planes, real `kubeop` processes, stock kubectl and curl.
+//!
+//! Invariant: whatever a test starts ends with the test process, however that ends; every wait is bounded and says what it saw last.
+
+pub mod api;
+pub mod control_plane;
+pub mod environment;
+pub mod folder;
+pub mod kubectl;
+pub mod kubeop;
+pub mod postgres;
+pub mod process;
+pub mod proxy;
+pub mod scenario;
+pub mod script;
+pub mod wait;
+pub mod world;

@@ -61,6 +61,7 @@ pub struct Cluster {
 
 /// What is observed on a cluster at this moment.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
+#[expect(clippy::struct_excessive_bools, reason = "independent observations, named by the contract")]
 pub struct ClusterStatus {
     /// The operator's lease is fresh.
     pub operator: bool,

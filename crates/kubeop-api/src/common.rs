@@ -119,7 +119,9 @@ impl<'de> Deserialize<'de> for QuotaMap {
             .map(|(key, value)| match serde_json::from_value(value) {
                 Ok(Amount::Text(text)) => Ok((key, text)),
                 Ok(Amount::Whole(number)) => Ok((key, number.to_string())),
-                Err(_) => Err(serde::de::Error::custom(format_args!("{key}: a quantity such as \"500m\" or 2 is needed"))),
+                Err(_) => {
+                    Err(serde::de::Error::custom(format_args!("{key}: a quantity such as \"500m\" or 2 is needed")))
+                }
             })
             .collect::<Result<_, _>>()
             .map(Self)
@@ -174,7 +176,9 @@ mod tests {
         assert!(labels("team", "a").is_ok());
         assert!(labels("example.com/team", "").is_ok());
         assert!(labels("app.kubeop.io/tenant-id", "forged").unwrap().is_empty());
-        for (key, value) in [("", "a"), ("/a", "a"), ("a/", "a"), ("a b", "a"), ("a", "b c"), ("a", "-b"), ("A.b/c", "d")] {
+        for (key, value) in
+            [("", "a"), ("/a", "a"), ("a/", "a"), ("a b", "a"), ("a", "b c"), ("a", "-b"), ("A.b/c", "d")]
+        {
             assert!(labels(key, value).is_err(), "{key}={value}");
         }
     }

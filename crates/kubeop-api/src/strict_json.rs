@@ -90,7 +90,8 @@ mod tests {
 
     #[test]
     fn ambiguous_texts_are_refused() {
-        for bad in ["", "{", "{} {}", r#"{"a":1,"a":2}"#, r#"{"a":{"b":1,"b":1}}"#, r#"{"a":"\u0000"}"#, "[1,]", "nul"] {
+        for bad in ["", "{", "{} {}", r#"{"a":1,"a":2}"#, r#"{"a":{"b":1,"b":1}}"#, r#"{"a":"\u0000"}"#, "[1,]", "nul"]
+        {
             assert!(parse(bad.as_bytes()).is_err(), "{bad}");
         }
         assert!(parse(b"\xff\xfe").is_err());

@@ -5,7 +5,9 @@
 
 use kubeop_core::id::shorten;
 use kubeop_core::{Error, Result};
-use serde::de::{self, DeserializeOwned, DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    self, DeserializeOwned, DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor,
+};
 use serde_json::{Map, Value};
 use std::fmt;
 
@@ -148,7 +150,7 @@ impl Tolerant {
     }
 }
 
-impl<'de> IntoDeserializer<'de, Fault> for Tolerant {
+impl IntoDeserializer<'_, Fault> for Tolerant {
     type Deserializer = Self;
 
     fn into_deserializer(self) -> Self {
@@ -339,7 +341,8 @@ mod tests {
 
     #[test]
     fn data_keys_are_left_alone() {
-        let labels = read(json!({"cluster_id": "x", "labels": {"Team_A": "1", "team-a": "2"}})).unwrap().labels.unwrap();
+        let labels =
+            read(json!({"cluster_id": "x", "labels": {"Team_A": "1", "team-a": "2"}})).unwrap().labels.unwrap();
         assert_eq!(labels.len(), 2);
     }
 

@@ -191,14 +191,8 @@ mod tests {
     fn a_scope_never_reaches_past_the_role() {
         let tenant = TenantId(Uuid::from_u128(1));
         let project = ProjectId(Uuid::from_u128(2));
-        assert_eq!(
-            decide(&actor(Role::Tenant(tenant)), Action::ReadApps).unwrap().reach(),
-            Reach::Tenant(tenant)
-        );
-        assert_eq!(
-            decide(&actor(Role::Project(project)), Action::WriteApps).unwrap().reach(),
-            Reach::Project(project)
-        );
+        assert_eq!(decide(&actor(Role::Tenant(tenant)), Action::ReadApps).unwrap().reach(), Reach::Tenant(tenant));
+        assert_eq!(decide(&actor(Role::Project(project)), Action::WriteApps).unwrap().reach(), Reach::Project(project));
         assert!(decide(&actor(Role::Project(project)), Action::WriteProjects).is_err());
         assert!(decide(&actor(Role::Tenant(tenant)), Action::IngestUsage).is_err());
     }

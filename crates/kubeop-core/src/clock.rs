@@ -53,7 +53,7 @@ pub fn to_micros(time: Timestamp) -> Timestamp {
 
 /// Draws fresh ids.
 pub trait IdSource: Send + Sync {
-    /// A new id, ordered by time (UUIDv7).
+    /// A new id, ordered by time (UUID version 7).
     fn next(&self) -> Uuid;
 }
 

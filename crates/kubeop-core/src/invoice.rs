@@ -92,7 +92,8 @@ fn price_line(quantity: i128, rate: Decimal, digits: u32) -> Result<(Decimal, De
     let cut = rate.scale().saturating_sub(digits);
     let divisor = 10_i128.checked_pow(cut).ok_or_else(out_of_range)?;
     let half = divisor / 2;
-    let rounded = if cut == 0 { exact } else { exact.checked_add(half * exact.signum()).ok_or_else(out_of_range)? / divisor };
+    let rounded =
+        if cut == 0 { exact } else { exact.checked_add(half * exact.signum()).ok_or_else(out_of_range)? / divisor };
     let mut amount =
         Decimal::try_from_i128_with_scale(rounded, rate.scale().min(digits)).map_err(|_| out_of_range())?;
     amount.rescale(digits);
@@ -140,11 +141,10 @@ mod tests {
     fn the_seed_s_sample_is_exact() {
         let bill = bill(&[span(500, 1024)], &book("0.000001", "0.0000002"), usd()).unwrap();
         let line = &bill.lines[0];
-        assert_eq!((line.quantity.to_string(), line.rate.to_string(), line.amount.to_string()), (
-            "500".into(),
-            "0.000001".into(),
-            "0.00".into()
-        ));
+        assert_eq!(
+            (line.quantity.to_string(), line.rate.to_string(), line.amount.to_string()),
+            ("500".into(), "0.000001".into(), "0.00".into())
+        );
         assert_eq!(bill.subtotal.to_string(), "0.00");
     }
 

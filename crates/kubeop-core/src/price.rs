@@ -43,9 +43,7 @@ impl fmt::Display for Currency {
 
 /// Parses a rate: a plain decimal number, not negative, with at most 18 places.
 pub fn parse_rate(text: &str) -> Result<Decimal> {
-    let refuse = || {
-        Error::invalid(format!("rate {:?} is not a decimal number from 0, as in 0.0000002", shorten(text)))
-    };
+    let refuse = || Error::invalid(format!("rate {:?} is not a decimal number from 0, as in 0.0000002", shorten(text)));
     if text.is_empty() || text.len() > 28 || !text.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
         return Err(refuse());
     }

@@ -64,16 +64,10 @@ impl Quantity {
             let factor = u32::try_from(exponent).ok().and_then(|e| 10_i128.checked_pow(e)).ok_or_else(out_of_range)?;
             nanos = nanos.checked_mul(factor).ok_or_else(out_of_range)?;
         } else {
-            match u32::try_from(-exponent).ok().and_then(|e| 10_i128.checked_pow(e)) {
-                Some(divisor) => {
-                    inexact |= nanos % divisor != 0;
-                    nanos /= divisor;
-                }
-                None => {
-                    inexact = true;
-                    nanos = 0;
-                }
-            }
+            let divisor = u32::try_from(-exponent).ok().and_then(|e| 10_i128.checked_pow(e));
+            // A divisor out of range leaves nothing but the rounding up.
+            inexact |= divisor.is_none_or(|divisor| nanos % divisor != 0);
+            nanos = divisor.map_or(0, |divisor| nanos / divisor);
         }
         if inexact {
             nanos = nanos.checked_add(1).ok_or_else(out_of_range)?;
@@ -244,8 +238,28 @@ mod tests {
             assert_eq!(nanos(text), expected, "{text}");
         }
         for bad in [
-            "", "+", "-", ".", "1.2.3", "1K", "1 Gi", " 1", "1e", "1Ee3", "1gi", "0x10", "1e2147483648", "1_000", "١",
-            "9223372036854775808", "NaN", "8Ei ", "10Ei", "--1", "+-1", "1m1",
+            "",
+            "+",
+            "-",
+            ".",
+            "1.2.3",
+            "1K",
+            "1 Gi",
+            " 1",
+            "1e",
+            "1Ee3",
+            "1gi",
+            "0x10",
+            "1e2147483648",
+            "1_000",
+            "١",
+            "9223372036854775808",
+            "NaN",
+            "8Ei ",
+            "10Ei",
+            "--1",
+            "+-1",
+            "1m1",
         ] {
             assert!(Quantity::parse(bad).is_err(), "{bad}");
         }

@@ -83,7 +83,9 @@ impl Quotas {
                 return Err(Error::invalid(format!("{key}: {value:?} is not a whole number of objects")));
             }
             if quotas.insert(canonical.to_owned(), amount).is_some() {
-                return Err(Error::invalid(format!("{key}: given twice, since {key:?} and {canonical:?} mean the same")));
+                return Err(Error::invalid(format!(
+                    "{key}: given twice, since {key:?} and {canonical:?} mean the same"
+                )));
             }
             if quotas.len() > 100 {
                 return Err(Error::invalid("at most 100 quota keys are allowed"));
@@ -217,8 +219,12 @@ fn overflow(key: &str, asked: &Quantity, held: i128, limit: &Quantity) -> Error 
 fn quarter(key: &str, free: i128) -> i128 {
     let quarter = free / 4;
     let step = if is_count(key) {
-        return if quarter >= 1_000_000_000 { round_down(quarter, 1_000_000_000) } else { free.clamp(0, 1_000_000_000) };
-    } else if key.ends_with(".cpu") {
+        return if quarter >= 1_000_000_000 {
+            round_down(quarter, 1_000_000_000)
+        } else {
+            free.clamp(0, 1_000_000_000)
+        };
+    } else if matches!(key, CPU | "limits.cpu") {
         1_000_000
     } else if quarter >= (1 << 20) * 1_000_000_000_i128 {
         (1 << 20) * 1_000_000_000_i128
@@ -264,10 +270,7 @@ mod tests {
         let envelope = quotas(&[("cpu", "8"), ("memory", "16Gi")]);
         let six = quotas(&[("cpu", "6")]);
         let error = ask(&envelope, std::slice::from_ref(&six), Some(&quotas(&[("cpu", "3")])), &Quotas::default());
-        assert_eq!(
-            error.unwrap_err().message(),
-            "quota overflow: requests.cpu asked 3, granted 6, envelope 8"
-        );
+        assert_eq!(error.unwrap_err().message(), "quota overflow: requests.cpu asked 3, granted 6, envelope 8");
         let granted = ask(&envelope, &[six], Some(&quotas(&[("cpu", "2")])), &Quotas::default()).unwrap();
         assert_eq!(granted.get(CPU).unwrap().as_str(), "2");
         assert_eq!(granted.get(MEMORY).unwrap().as_str(), "4Gi");
@@ -278,11 +281,14 @@ mod tests {
         let envelope = quotas(&[("cpu", "8"), ("memory", "16Gi"), ("pods", "10"), ("projects", "2")]);
         let ceiling = quotas(&[("cpu", "1")]);
         let granted = ask(&envelope, &[], None, &ceiling).unwrap();
-        assert_eq!(granted.to_map().into_iter().collect::<Vec<_>>(), [
-            ("pods".to_owned(), "2".to_owned()),
-            (CPU.to_owned(), "1".to_owned()),
-            (MEMORY.to_owned(), "4Gi".to_owned()),
-        ]);
+        assert_eq!(
+            granted.to_map().into_iter().collect::<Vec<_>>(),
+            [
+                ("pods".to_owned(), "2".to_owned()),
+                (CPU.to_owned(), "1".to_owned()),
+                (MEMORY.to_owned(), "4Gi".to_owned()),
+            ]
+        );
         let two = [granted.clone(), granted];
         assert!(ask(&envelope, &two, None, &ceiling).unwrap_err().message().contains("projects asked 1, granted 2"));
     }

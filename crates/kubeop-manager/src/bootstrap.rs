@@ -6,15 +6,15 @@ use crate::api::policy;
 use crate::clusters::Connection;
 use crate::state::Manager;
 use kubeop_cluster::bootstrap;
-use kubeop_core::{Error, Result};
 use kubeop_core::policy::RawPolicy;
+use kubeop_core::{Error, Result};
 use kubeop_plan::install::{self, Options, WebhookTarget, names};
 use kubeop_store::cluster::{self, BootstrapState, Cluster};
 use kubeop_store::cluster_object;
 use std::time::Duration;
 
 /// How long a bootstrap may take before it counts as failed.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// What a bootstrap put in place.
 #[derive(Clone, Copy, Debug)]

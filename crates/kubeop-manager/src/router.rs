@@ -51,8 +51,14 @@ fn cluster_routes() -> ApiRouter<Arc<Manager>> {
             "/v1/clusters",
             post_with(clusters::register::handle, op("registerCluster", TAG, "Register a cluster"))
                 .get_with(clusters::list::handle, op("listClusters", TAG, "List clusters"))
-                .put_with(clusters::change::replace_in_collection, op("replaceClusterById", TAG, "Replace a cluster named in the body"))
-                .patch_with(clusters::change::patch_in_collection, op("patchClusterById", TAG, "Patch a cluster named in the body")),
+                .put_with(
+                    clusters::change::replace_in_collection,
+                    op("replaceClusterById", TAG, "Replace a cluster named in the body"),
+                )
+                .patch_with(
+                    clusters::change::patch_in_collection,
+                    op("patchClusterById", TAG, "Patch a cluster named in the body"),
+                ),
         )
         .api_route(
             "/v1/clusters/{id}",
@@ -61,8 +67,14 @@ fn cluster_routes() -> ApiRouter<Arc<Manager>> {
                 .patch_with(clusters::change::patch, op("patchCluster", TAG, "Patch a cluster (RFC 7386)"))
                 .delete_with(clusters::delete::handle, op("deleteCluster", TAG, "Delete a cluster without tenants")),
         )
-        .api_route("/v1/clusters/{id}/status", get_with(clusters::status::status, op("clusterStatus", TAG, "What is observed on a cluster")))
-        .api_route("/v1/clusters/{id}/ready", get_with(clusters::status::ready, op("clusterReady", TAG, "200 when operator and admission are ready")))
+        .api_route(
+            "/v1/clusters/{id}/status",
+            get_with(clusters::status::status, op("clusterStatus", TAG, "What is observed on a cluster")),
+        )
+        .api_route(
+            "/v1/clusters/{id}/ready",
+            get_with(clusters::status::ready, op("clusterReady", TAG, "200 when operator and admission are ready")),
+        )
 }
 
 fn tenancy_routes() -> ApiRouter<Arc<Manager>> {
@@ -71,36 +83,63 @@ fn tenancy_routes() -> ApiRouter<Arc<Manager>> {
             "/v1/tenants",
             post_with(tenants::create::handle, op("createTenant", "tenants", "Create a tenant"))
                 .get_with(tenants::list::handle, op("listTenants", "tenants", "List tenants"))
-                .put_with(tenants::change::replace_in_collection, op("replaceTenantById", "tenants", "Replace a tenant named in the body"))
-                .patch_with(tenants::change::patch_in_collection, op("patchTenantById", "tenants", "Patch a tenant named in the body")),
+                .put_with(
+                    tenants::change::replace_in_collection,
+                    op("replaceTenantById", "tenants", "Replace a tenant named in the body"),
+                )
+                .patch_with(
+                    tenants::change::patch_in_collection,
+                    op("patchTenantById", "tenants", "Patch a tenant named in the body"),
+                ),
         )
         .api_route(
             "/v1/tenants/{id}",
             get_with(tenants::get::handle, op("getTenant", "tenants", "Describe a tenant"))
                 .put_with(tenants::change::replace, op("replaceTenant", "tenants", "Replace a tenant's mutable fields"))
                 .patch_with(tenants::change::patch, op("patchTenant", "tenants", "Patch a tenant (RFC 7386)"))
-                .delete_with(tenants::delete::handle, op("deleteTenant", "tenants", "Delete a tenant without projects")),
+                .delete_with(
+                    tenants::delete::handle,
+                    op("deleteTenant", "tenants", "Delete a tenant without projects"),
+                ),
         )
         .api_route(
             "/v1/projects",
             post_with(projects::create::handle, op("createProject", "projects", "Create a project"))
                 .get_with(projects::list::handle, op("listProjects", "projects", "List projects"))
-                .put_with(projects::change::replace_in_collection, op("replaceProjectById", "projects", "Replace a project named in the body"))
-                .patch_with(projects::change::patch_in_collection, op("patchProjectById", "projects", "Patch a project named in the body")),
+                .put_with(
+                    projects::change::replace_in_collection,
+                    op("replaceProjectById", "projects", "Replace a project named in the body"),
+                )
+                .patch_with(
+                    projects::change::patch_in_collection,
+                    op("patchProjectById", "projects", "Patch a project named in the body"),
+                ),
         )
         .api_route(
             "/v1/projects/{id}",
             get_with(projects::get::handle, op("getProject", "projects", "Describe a project"))
-                .put_with(projects::change::replace, op("replaceProject", "projects", "Replace a project's mutable fields"))
+                .put_with(
+                    projects::change::replace,
+                    op("replaceProject", "projects", "Replace a project's mutable fields"),
+                )
                 .patch_with(projects::change::patch, op("patchProject", "projects", "Patch a project (RFC 7386)"))
-                .delete_with(projects::delete::handle, op("deleteProject", "projects", "Delete a project without apps")),
+                .delete_with(
+                    projects::delete::handle,
+                    op("deleteProject", "projects", "Delete a project without apps"),
+                ),
         )
         .api_route(
             "/v1/apps",
             post_with(apps::create::handle, op("createApp", "apps", "Create an app"))
                 .get_with(apps::list::handle, op("listApps", "apps", "List apps"))
-                .put_with(apps::change::replace_in_collection, op("replaceAppById", "apps", "Replace an app named in the body"))
-                .patch_with(apps::change::patch_in_collection, op("patchAppById", "apps", "Patch an app named in the body")),
+                .put_with(
+                    apps::change::replace_in_collection,
+                    op("replaceAppById", "apps", "Replace an app named in the body"),
+                )
+                .patch_with(
+                    apps::change::patch_in_collection,
+                    op("patchAppById", "apps", "Patch an app named in the body"),
+                ),
         )
         .api_route(
             "/v1/apps/{id}",
@@ -119,30 +158,69 @@ fn platform_routes() -> ApiRouter<Arc<Manager>> {
             put_with(policy::put, op("putPolicy", TAG, "Replace the platform policy"))
                 .get_with(policy::get, op("getPolicy", TAG, "The policy in force")),
         )
-        .api_route("/v1/platform/bootstrap", post_with(platform::bootstrap::handle, op("bootstrap", TAG, "Install or upgrade kubeOP on a cluster")))
-        .api_route("/v1/platform/autoscale", post_with(platform::autoscale::handle, op("autoscale", TAG, "Set or remove the operator's autoscaler")))
-        .api_route("/v1/platform/status", get_with(platform::status::handle, op("platformStatus", TAG, "A cluster's installation")))
-        .api_route("/v1/analytics/summary", get_with(analytics::summary, op("analyticsSummary", TAG, "Delivery and registry figures")))
+        .api_route(
+            "/v1/platform/bootstrap",
+            post_with(platform::bootstrap::handle, op("bootstrap", TAG, "Install or upgrade kubeOP on a cluster")),
+        )
+        .api_route(
+            "/v1/platform/autoscale",
+            post_with(platform::autoscale::handle, op("autoscale", TAG, "Set or remove the operator's autoscaler")),
+        )
+        .api_route(
+            "/v1/platform/status",
+            get_with(platform::status::handle, op("platformStatus", TAG, "A cluster's installation")),
+        )
+        .api_route(
+            "/v1/analytics/summary",
+            get_with(analytics::summary, op("analyticsSummary", TAG, "Delivery and registry figures")),
+        )
         .api_route("/v1/audit", get_with(audit::list, op("listAudit", TAG, "The audit log")))
 }
 
 fn access_routes() -> ApiRouter<Arc<Manager>> {
     const TAG: &str = "access";
     ApiRouter::new()
-        .api_route("/v1/jwt/project", post_with(tokens::issue_project, op("issueProjectToken", TAG, "Issue a project's token")))
-        .api_route("/v1/jwt/tenant", post_with(tokens::issue_tenant, op("issueTenantToken", TAG, "Issue a tenant's token")))
+        .api_route(
+            "/v1/jwt/project",
+            post_with(tokens::issue_project, op("issueProjectToken", TAG, "Issue a project's token")),
+        )
+        .api_route(
+            "/v1/jwt/tenant",
+            post_with(tokens::issue_tenant, op("issueTenantToken", TAG, "Issue a tenant's token")),
+        )
         .api_route("/v1/jwt/{id}", delete_with(tokens::revoke, op("revokeToken", TAG, "Revoke a token by its jti")))
-        .api_route("/v1/kubeconfigs/project/{id}", get_with(kubeconfigs::issue::handle, op("issueKubeconfig", TAG, "Issue a project's kubeconfig")))
-        .api_route("/v1/kubeconfigs", get_with(kubeconfigs::list::handle, op("listKubeconfigs", TAG, "List a project's kubeconfigs")))
-        .api_route("/v1/kubeconfigs/{id}", delete_with(kubeconfigs::revoke::handle, op("revokeKubeconfig", TAG, "Revoke a kubeconfig")))
+        .api_route(
+            "/v1/kubeconfigs/project/{id}",
+            get_with(kubeconfigs::issue::handle, op("issueKubeconfig", TAG, "Issue a project's kubeconfig")),
+        )
+        .api_route(
+            "/v1/kubeconfigs",
+            get_with(kubeconfigs::list::handle, op("listKubeconfigs", TAG, "List a project's kubeconfigs")),
+        )
+        .api_route(
+            "/v1/kubeconfigs/{id}",
+            delete_with(kubeconfigs::revoke::handle, op("revokeKubeconfig", TAG, "Revoke a kubeconfig")),
+        )
 }
 
 fn billing_routes() -> ApiRouter<Arc<Manager>> {
     const TAG: &str = "billing";
     ApiRouter::new()
-        .api_route("/v1/usage/ingest", post_with(usage::ingest::handle, op("ingestUsage", TAG, "Send usage; the same hour again is set, not added")))
-        .api_route("/v1/usage/snapshot", get_with(usage::snapshot::handle, op("usageSnapshot", TAG, "Usage of a month and what is there")))
-        .api_route("/v1/invoices/{id}", get_with(invoices::handle, op("getInvoice", TAG, "A tenant's invoice of a month")))
+        .api_route(
+            "/v1/usage/ingest",
+            post_with(
+                usage::ingest::handle,
+                op("ingestUsage", TAG, "Send usage; the same hour again is set, not added"),
+            ),
+        )
+        .api_route(
+            "/v1/usage/snapshot",
+            get_with(usage::snapshot::handle, op("usageSnapshot", TAG, "Usage of a month and what is there")),
+        )
+        .api_route(
+            "/v1/invoices/{id}",
+            get_with(invoices::handle, op("getInvoice", TAG, "A tenant's invoice of a month")),
+        )
 }
 
 /// The application.

@@ -8,6 +8,7 @@ use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Prk};
 use aws_lc_rs::{digest, rand};
 use kubeop_core::{Error, Result};
 use secrecy::{ExposeSecret, SecretSlice};
+use std::fmt::Write;
 use zeroize::Zeroizing;
 
 const KEY_LEN: usize = 32;
@@ -64,7 +65,11 @@ impl MasterKey {
         let mut text = b"kubeop master key id\0".to_vec();
         text.extend_from_slice(self.key.expose_secret());
         let hash = digest::digest(&digest::SHA256, &Zeroizing::new(text));
-        hash.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+        hash.as_ref().iter().take(8).fold(String::new(), |mut id, byte| {
+            // Writing to a String cannot fail.
+            let _ = write!(id, "{byte:02x}");
+            id
+        })
     }
 
     /// A new seed and how it is stored.
@@ -119,12 +124,8 @@ fn seal_with(secret: &[u8], place: &Place<'_>, plain: &[u8]) -> Result<Vec<u8>> 
     rand::fill(&mut nonce).map_err(Error::internal)?;
     let key = derive(secret, &info)?;
     let mut body = plain.to_vec();
-    key.seal_in_place_append_tag(
-        Nonce::assume_unique_for_key(nonce),
-        Aad::from(place.associated_data()),
-        &mut body,
-    )
-    .map_err(Error::internal)?;
+    key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(place.associated_data()), &mut body)
+        .map_err(Error::internal)?;
     let mut sealed = Vec::with_capacity(1 + INFO_LEN + NONCE_LEN + body.len());
     sealed.push(FORMAT);
     sealed.extend_from_slice(&info);
@@ -134,7 +135,9 @@ fn seal_with(secret: &[u8], place: &Place<'_>, plain: &[u8]) -> Result<Vec<u8>> 
 }
 
 fn open_with(secret: &[u8], place: &Place<'_>, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
-    let damaged = || Error::internal(format!("a sealed value of {}.{} of {} does not open", place.table, place.column, place.row));
+    let damaged = || {
+        Error::internal(format!("a sealed value of {}.{} of {} does not open", place.table, place.column, place.row))
+    };
     let (format, rest) = sealed.split_first().ok_or_else(damaged)?;
     let (info, rest) = rest.split_first_chunk::<INFO_LEN>().ok_or_else(damaged)?;
     let (nonce, body) = rest.split_first_chunk::<NONCE_LEN>().ok_or_else(damaged)?;

@@ -3,7 +3,9 @@
 //! Invariant: decisions about projects of one tenant are made one at a time and each counts what the earlier ones gave, so that reconciles at
 //! the same time never give the same free quota twice.
 
+use k8s_openapi::api::core::v1::ResourceQuota;
 use kubeop_core::quota::Quotas;
+use kubeop_crds::{Project, amounts};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -51,6 +53,27 @@ impl Grants {
     }
 }
 
+/// What a project holds for certain: key by key the largest of what its live quota asks and has in force, and of what its status reports. What its
+/// spec asks beyond that is not held: whoever is decided first gets it.
+pub(crate) fn held(project: &Project, quota: Option<&ResourceQuota>) -> Quotas {
+    let mut held = Quotas::default();
+    let mut raise_to = |entries: &mut dyn Iterator<Item = (&str, &str)>| {
+        // What is no quota holds nothing; one by one, so that it hides no other.
+        for one in entries.filter_map(|entry| Quotas::parse([entry]).ok()) {
+            raise(&mut held, &one);
+        }
+    };
+    if let Some(status) = &project.status {
+        raise_to(&mut amounts(&status.granted));
+    }
+    let spec = quota.and_then(|quota| quota.spec.as_ref()?.hard.as_ref());
+    let status = quota.and_then(|quota| quota.status.as_ref()?.hard.as_ref());
+    for hard in [spec, status].into_iter().flatten() {
+        raise_to(&mut hard.iter().map(|(key, amount)| (key.as_str(), amount.0.as_str())));
+    }
+    held
+}
+
 /// Raises `held` to `more`, key by key.
 pub(crate) fn raise(held: &mut Quotas, more: &Quotas) {
     for (key, amount) in more.iter() {
@@ -84,6 +107,21 @@ mod tests {
         assert_eq!(seen("t", "a", Ok("2")).unwrap(), ["b"], "what b had it keeps");
         grants.forget("t", "b");
         assert_eq!(seen("t", "a", Ok("2")).unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_project_holds_what_is_in_force_and_not_what_it_only_asks() {
+        let from = |value| serde_json::from_value::<Project>(value).unwrap();
+        let spec = serde_json::json!({"tenant": "t", "namespace": "n", "quotas": {"cpu": "9"}});
+        let asks = from(serde_json::json!({"metadata": {}, "spec": spec}));
+        assert!(held(&asks, None).is_empty());
+        let has = from(serde_json::json!({"metadata": {}, "spec": spec, "status": {"granted": {"requests.cpu": "2", "nonsense": "1"}}}));
+        assert_eq!(held(&has, None), cpu("2"));
+        let quota: ResourceQuota = serde_json::from_value(serde_json::json!({
+            "metadata": {}, "spec": {"hard": {"requests.cpu": "1"}}, "status": {"hard": {"requests.cpu": "3"}},
+        }))
+        .unwrap();
+        assert_eq!(held(&has, Some(&quota)), cpu("3"), "a shrink that is not confirmed still holds");
     }
 
     #[test]

@@ -125,7 +125,11 @@ pub(crate) fn dispatch(command: Command) -> anyhow::Result<()> {
 fn block_on(role: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
     // One TLS provider for the whole process; an error means that it is installed already.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("failed to start the runtime")?.block_on(role)
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("failed to start the runtime")?
+        .block_on(role)
 }
 
 #[cfg(test)]

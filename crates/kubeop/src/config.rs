@@ -212,7 +212,8 @@ impl ManagerArgs {
                 requests_memory: self.quota_max_requests_memory.clone(),
             },
         };
-        PlatformPolicy::parse(&first_policy).context("the first policy of the environment (KUBEOP_IMAGE_ALLOWLIST, ...)")?;
+        PlatformPolicy::parse(&first_policy)
+            .context("the first policy of the environment (KUBEOP_IMAGE_ALLOWLIST, ...)")?;
         Ok(Config {
             require_auth: self.require_auth,
             signing_keys: std::iter::once(signing).chain(previous).collect(),
@@ -236,7 +237,9 @@ impl ManagerArgs {
             self.database.make_data_dir()?;
             return made(&self.database.data_dir.join(SIGNING_KEY));
         }
-        bail!("KUBEOP_JWT_SIGNING_KEY is not set: base64 of at least 32 random bytes is needed, as from `openssl rand -base64 32`")
+        bail!(
+            "KUBEOP_JWT_SIGNING_KEY is not set: base64 of at least 32 random bytes is needed, as from `openssl rand -base64 32`"
+        )
     }
 
     fn master_key(&self, make: bool) -> anyhow::Result<SecretSlice<u8>> {
@@ -248,7 +251,9 @@ impl ManagerArgs {
             self.database.make_data_dir()?;
             return made(&self.database.data_dir.join(MASTER_KEY));
         }
-        bail!("KUBEOP_KMS_MASTER_KEY is not set: base64 of exactly 32 random bytes is needed, as from `openssl rand -base64 32`")
+        bail!(
+            "KUBEOP_KMS_MASTER_KEY is not set: base64 of exactly 32 random bytes is needed, as from `openssl rand -base64 32`"
+        )
     }
 }
 

@@ -36,8 +36,7 @@ impl Given<'_> {
                 .to_owned(),
             (None, None) => return Ok(None),
         };
-        let bytes =
-            BASE64_STANDARD.decode(text).ok().with_context(|| format!("{} is not base64", self.variable))?;
+        let bytes = BASE64_STANDARD.decode(text).ok().with_context(|| format!("{} is not base64", self.variable))?;
         let need = if exactly { "exactly" } else { "at least" };
         if bytes.len() < LENGTH || (exactly && bytes.len() != LENGTH) {
             bail!("{} decodes to {} bytes: {need} {LENGTH} are needed", self.variable, bytes.len());
@@ -57,7 +56,8 @@ pub(crate) fn made(path: &Path) -> anyhow::Result<SecretSlice<u8>> {
             .mode(0o600)
             .open(path)
             .with_context(|| format!("failed to make {}", path.display()))?;
-        writeln!(file, "{}", BASE64_STANDARD.encode(bytes)).with_context(|| format!("failed to write {}", path.display()))?;
+        writeln!(file, "{}", BASE64_STANDARD.encode(bytes))
+            .with_context(|| format!("failed to write {}", path.display()))?;
         tracing::warn!(path = %path.display(), "made a key for development; keep it, or what it protects is lost");
     }
     kept(path)?.with_context(|| format!("{} is not there", path.display()))

@@ -25,8 +25,8 @@ pub async fn summary(caller: Caller<ReadAnalytics>) -> ApiResult<Found<Analytics
         let Some(last) = page.last() else { break };
         after = Some((last.tenant_id, last.id));
         for row in &page {
-            let delivery = &row.spec["delivery"];
-            let kind = delivery["kind"].as_str().unwrap_or("unknown");
+            let Some(delivery) = row.spec.get("delivery") else { continue };
+            let kind = delivery.get("kind").and_then(Value::as_str).unwrap_or("unknown");
             *delivery_kinds.entry(kind.to_owned()).or_default() += 1;
             if let Some(image) = image_of(delivery)
                 && let Ok(image) = ImageRef::parse(image)

@@ -51,7 +51,9 @@ pub fn answer<T>(items: Vec<T>, uri: &Uri, cursor: Option<String>) -> PageAnswer
             .query()
             .unwrap_or_default()
             .split('&')
-            .filter(|pair| !pair.is_empty() && !pair.split('=').next().unwrap_or_default().eq_ignore_ascii_case("cursor"))
+            .filter(|pair| {
+                !pair.is_empty() && !pair.split('=').next().unwrap_or_default().eq_ignore_ascii_case("cursor")
+            })
             .collect();
         let joint = if kept.is_empty() { "" } else { "&" };
         format!("{}?{}{joint}cursor={cursor}", uri.path(), kept.join("&"))

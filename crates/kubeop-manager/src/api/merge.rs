@@ -73,7 +73,8 @@ mod tests {
 
     #[test]
     fn a_patch_is_read_as_tolerantly_as_a_body() {
-        let current: TenantInput = tolerant::from_value(json!({"name": "a", "quotas": {"cpu": "1", "memory": "1Gi"}})).unwrap();
+        let current: TenantInput =
+            tolerant::from_value(json!({"name": "a", "quotas": {"cpu": "1", "memory": "1Gi"}})).unwrap();
         let changed = patched(&current, json!({"Quotas": {"cpu": null}, "labels": {"x": "y"}})).unwrap();
         assert_eq!(changed.quotas.unwrap().0.into_keys().collect::<Vec<_>>(), ["memory"]);
         assert!(patched(&current, json!({"quota": {}})).is_err());

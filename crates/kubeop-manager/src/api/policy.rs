@@ -12,8 +12,8 @@ use kubeop_api::policy::{Policy as Answer, PolicyInput, PolicySync, QuotaMax};
 use kubeop_core::authz::Role;
 use kubeop_core::policy::{PlatformPolicy, RawPolicy, RawQuotaMax};
 use kubeop_core::{Error, Result};
-use kubeop_store::cluster_object::{self, ObjectKind};
 use kubeop_store::Page;
+use kubeop_store::cluster_object::{self, ObjectKind};
 use kubeop_store::{Conn, cluster, platform_policy};
 
 /// The policy in force.

@@ -70,7 +70,10 @@ fn phase(
 /// Whether the operator's report is of the generation that the manager last saw.
 fn is_current(observed: Option<&Value>) -> bool {
     let Some(observed) = observed else { return false };
-    match (observed.get("generation").and_then(Value::as_i64), observed.get("observedGeneration").and_then(Value::as_i64)) {
+    match (
+        observed.get("generation").and_then(Value::as_i64),
+        observed.get("observedGeneration").and_then(Value::as_i64),
+    ) {
         (Some(generation), Some(seen)) => seen >= generation,
         _ => true,
     }

@@ -56,9 +56,7 @@ impl<P: Permission> FromRequestParts<Arc<Manager>> for Caller<P> {
             }
         })?;
         match decide(&actor, P::ACTION) {
-            Ok(scope) => {
-                Ok(Self { manager: Arc::clone(manager), actor, scope, request_id, permission: PhantomData })
-            }
+            Ok(scope) => Ok(Self { manager: Arc::clone(manager), actor, scope, request_id, permission: PhantomData }),
             Err(denial) => {
                 note_denial(manager, &actor, &request_id, P::ACTION).await?;
                 Err(ApiError(denial))

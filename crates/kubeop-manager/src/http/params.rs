@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn waits_and_numbers_are_bounded() {
-        assert_eq!(wait(Some("60")).unwrap(), Duration::from_secs(60));
+        assert_eq!(wait(Some("60")).unwrap(), Duration::from_mins(1));
         for bad in ["61", "-1", "x", "1.5", ""] {
             assert!(wait(Some(bad)).is_err(), "{bad}");
         }

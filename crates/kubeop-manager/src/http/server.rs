@@ -38,7 +38,11 @@ pub async fn serve(listener: TcpListener, app: Router, shutdown: CancellationTok
             },
         };
         let mut builder = Builder::new(TokioExecutor::new());
-        builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIME).max_buf_size(MAX_HEADERS.max(64 << 10));
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADER_TIME)
+            .max_buf_size(MAX_HEADERS.max(64 << 10));
         builder.http2().timer(TokioTimer::new()).max_concurrent_streams(100);
         let service = TowerToHyperService::new(app.clone());
         let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
@@ -59,6 +63,8 @@ pub async fn serve(listener: TcpListener, app: Router, shutdown: CancellationTok
 fn is_transient(error: &std::io::Error) -> bool {
     use std::io::ErrorKind as K;
     // 23 and 24 are ENFILE and EMFILE: no descriptor is free at this moment.
-    matches!(error.kind(), K::ConnectionAborted | K::ConnectionReset | K::ConnectionRefused | K::Interrupted | K::WouldBlock)
-        || matches!(error.raw_os_error(), Some(23 | 24))
+    matches!(
+        error.kind(),
+        K::ConnectionAborted | K::ConnectionReset | K::ConnectionRefused | K::Interrupted | K::WouldBlock
+    ) || matches!(error.raw_os_error(), Some(23 | 24))
 }

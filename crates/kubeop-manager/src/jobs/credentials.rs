@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-const EVERY: Duration = Duration::from_secs(60);
+const EVERY: Duration = Duration::from_mins(1);
 const PAGE: u32 = 200;
 /// How long a Secret that could not be deleted is left before the next attempt.
 const RETRY: SignedDuration = SignedDuration::from_mins(2);

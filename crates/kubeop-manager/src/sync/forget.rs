@@ -7,10 +7,10 @@ use jiff::Timestamp;
 use kubeop_core::Result;
 use kubeop_core::authz::system_scope;
 use kubeop_store::app::{self, App};
-use kubeop_store::{Filter, Page};
 use kubeop_store::project::{self, Project};
 use kubeop_store::tenant::{self, Tenant};
 use kubeop_store::{Conn, cluster_object, host_claim, namespace_claim};
+use kubeop_store::{Filter, Page};
 
 /// Forgets an app.
 pub async fn app(conn: &mut Conn<'_>, row: &App) -> Result<()> {

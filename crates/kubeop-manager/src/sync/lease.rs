@@ -35,8 +35,11 @@ impl Leases {
     pub(super) async fn round(&mut self, store: &Store, ids: &[ClusterId]) -> Result<HashSet<ClusterId>> {
         let begun = Instant::now();
         let mut tx = store.begin().await?;
-        let mut held: HashSet<ClusterId> =
-            cluster_lease::renew_all(&mut tx.conn(), self.me).await?.into_iter().map(|lease| lease.cluster_id).collect();
+        let mut held: HashSet<ClusterId> = cluster_lease::renew_all(&mut tx.conn(), self.me)
+            .await?
+            .into_iter()
+            .map(|lease| lease.cluster_id)
+            .collect();
         let others: HashMap<ClusterId, ClusterLease> =
             cluster_lease::list(&mut tx.conn()).await?.into_iter().map(|lease| (lease.cluster_id, lease)).collect();
         for id in ids.iter().filter(|id| !held.contains(id)).copied().collect::<Vec<_>>() {
@@ -63,7 +66,7 @@ impl Leases {
         match self.seen.get(&id) {
             Some((known, since)) if known == lease => now.duration_since(*since) >= DEAD_AFTER,
             _ => {
-                self.seen.insert(id, (lease.clone(), now));
+                self.seen.insert(id, (*lease, now));
                 false
             }
         }

@@ -64,11 +64,7 @@ pub(super) async fn follow(manager: &Manager, client: &Client, id: ClusterId) ->
     }
 }
 
-async fn record(
-    manager: &Manager,
-    id: ClusterId,
-    seen: &mut HashMap<(ObjectKind, Uuid), Observation>,
-) -> Result<()> {
+async fn record(manager: &Manager, id: ClusterId, seen: &mut HashMap<(ObjectKind, Uuid), Observation>) -> Result<()> {
     let batch: Vec<Observation> = seen.drain().map(|(_, observation)| observation).collect();
     let mut tx = manager.store.begin().await?;
     cluster_object::observe_many(&mut tx.conn(), id, &batch, manager.clock.now()).await?;

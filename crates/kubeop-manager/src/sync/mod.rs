@@ -79,8 +79,11 @@ async fn round(
 ) -> kubeop_core::Result<()> {
     let ids = cluster::ids(&mut manager.store.read().await?.conn()).await?;
     let held = leases.round(&manager.store, &ids).await?;
-    let lost: Vec<ClusterId> =
-        workers.iter().filter(|(id, worker)| !held.contains(id) || worker.task.is_finished()).map(|(id, _)| *id).collect();
+    let lost: Vec<ClusterId> = workers
+        .iter()
+        .filter(|(id, worker)| !held.contains(id) || worker.task.is_finished())
+        .map(|(id, _)| *id)
+        .collect();
     for id in lost {
         if let Some(worker) = workers.remove(&id) {
             worker.stop().await;

@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 use uuid::Uuid;
 
-const EVERY: Duration = Duration::from_secs(300);
+const EVERY: Duration = Duration::from_mins(5);
 const PAGE: u32 = 1000;
 
 /// Compares at once, then every five minutes.

@@ -23,8 +23,9 @@ impl Wake {
 
     /// Something of every cluster changed.
     pub fn all(&self) {
-        let bells: Vec<_> = self.lock().values().cloned().collect();
-        bells.iter().for_each(|bell| bell.notify_one());
+        for bell in self.lock().values() {
+            bell.notify_one();
+        }
         self.supervisor.notify_one();
     }
 

@@ -26,7 +26,7 @@ const PING_LIMIT: Duration = Duration::from_secs(4);
 /// How long a set-up that is under way is left alone.
 const SETUP_GRACE: SignedDuration = SignedDuration::from_secs(90);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+const LONGEST_PAUSE: Duration = Duration::from_mins(5);
 
 /// Serves a cluster until `cancel`, or until it is deleted.
 pub(super) async fn serve(manager: Arc<Manager>, id: ClusterId, cancel: CancellationToken) {

@@ -69,7 +69,8 @@ fn operator() -> Arc<Running> {
                 ids: Arc::new(SystemIds),
             };
             let mut registry = prometheus_client::registry::Registry::default();
-            let running = kubeop_operator::run(config, &mut registry, quit);
+            let metrics = kubeop_operator::metrics::Metrics::register(&mut registry);
+            let running = kubeop_operator::run(config, metrics, quit);
             tell.send(()).unwrap();
             running.await.unwrap();
         });

@@ -77,7 +77,8 @@ pub fn grant(ledger: &Ledger<'_>) -> Validated<Grant> {
     };
     let mut quotas = match quota::grant(&request) {
         Ok(granted) => granted,
-        Err(_) if keeps(&wanted, ledger.live, &wanted) => wanted,
+        // Without a key of the envelope it would be unlimited in that, which is no keeping.
+        Err(_) if covers(&wanted, ledger.envelope) && keeps(&wanted, ledger.live, &wanted) => wanted,
         Err(error) => return Err(refuse(error)),
     };
     for key in [CPU, MEMORY] {
@@ -99,6 +100,11 @@ fn keeps(wanted: &Quotas, live: Option<&Quotas>, of: &Quotas) -> bool {
     of.iter()
         .filter_map(|(key, _)| wanted.get(key).map(|amount| (key, amount)))
         .all(|(key, amount)| live.get(key).is_some_and(|has| amount <= has))
+}
+
+/// Whether every key of the envelope is limited.
+fn covers(wanted: &Quotas, envelope: &Quotas) -> bool {
+    envelope.iter().all(|(key, _)| key == PROJECTS || wanted.get(key).is_some())
 }
 
 #[cfg(test)]
@@ -166,5 +172,13 @@ mod tests {
         let full = [quotas(&[("cpu", "8")])];
         assert!(grant(&Ledger { live: None, others: &full, ..again }).is_err());
         assert_eq!(grant(&Ledger { others: &full, ..again }).unwrap(), first, "what it has is not taken away");
+    }
+
+    #[test]
+    fn a_key_new_in_a_full_envelope_is_never_left_unlimited() {
+        let envelope = quotas(&[("memory", "1Gi")]);
+        let (live, full) = (quotas(&[("cpu", "1")]), [quotas(&[("memory", "1Gi")])]);
+        let ledger = Ledger { asked: &none(), envelope: &envelope, others: &full, live: Some(&live), ceiling: &none() };
+        assert_eq!(grant(&ledger).unwrap_err().reason, reason::QUOTA_EXCEEDED);
     }
 }

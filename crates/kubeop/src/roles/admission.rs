@@ -19,8 +19,10 @@ pub(crate) async fn run(args: AdmissionArgs) -> anyhow::Result<()> {
     let metrics_addr = address("KUBEOP_METRICS_ADDR", &args.cluster.metrics_addr)?;
     let serving = tokio::spawn(metrics::serve(metrics_addr, Arc::clone(&registry), shutdown.clone()));
     let listen = address("KUBEOP_ADMISSION_ADDR", &args.addr)?;
-    let listener = TcpListener::bind(listen).await.with_context(|| format!("KUBEOP_ADMISSION_ADDR: {listen} cannot be used"))?;
-    let metrics = kubeop_admission::metrics::Metrics::register(&mut registry.lock().unwrap_or_else(PoisonError::into_inner));
+    let listener =
+        TcpListener::bind(listen).await.with_context(|| format!("KUBEOP_ADMISSION_ADDR: {listen} cannot be used"))?;
+    let metrics =
+        kubeop_admission::metrics::Metrics::register(&mut registry.lock().unwrap_or_else(PoisonError::into_inner));
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let config = kubeop_admission::Config::new(listener, operator::client(&args.cluster)?, clock);
     kubeop_admission::run(config, metrics, shutdown).await?;

@@ -17,7 +17,10 @@ pub(crate) async fn run(args: DevArgs) -> anyhow::Result<()> {
     let registry = Arc::new(Mutex::new(Registry::default()));
     let (operator, admission) = {
         let mut registry = registry.lock().unwrap_or_else(PoisonError::into_inner);
-        (kubeop_operator::metrics::Metrics::register(&mut registry), kubeop_admission::metrics::Metrics::register(&mut registry))
+        (
+            kubeop_operator::metrics::Metrics::register(&mut registry),
+            kubeop_admission::metrics::Metrics::register(&mut registry),
+        )
     };
     let host = Arc::new(Host::new(Arc::new(SystemClock), args.webhook_url, operator, admission));
     let roles: Arc<dyn RoleHost> = Arc::clone(&host) as Arc<dyn RoleHost>;

@@ -96,7 +96,8 @@ impl RoleHost for Host {
         let hosted = clusters.entry(cluster).or_default();
         let registered = connect(kubeconfig, &policy)?;
         if hosted.roles.is_none() {
-            let client = as_service_account(kubeconfig, &policy, registered.clone(), ServiceAccountName::Operator).await?;
+            let client =
+                as_service_account(kubeconfig, &policy, registered.clone(), ServiceAccountName::Operator).await?;
             let cancel = CancellationToken::new();
             let mut roles = JoinSet::new();
             roles.spawn(operator(client, Arc::clone(&self.clock), self.operator.clone(), cancel.clone()));
@@ -107,7 +108,8 @@ impl RoleHost for Host {
             && let Some((_, listener)) = hosted.webhook.take()
             && let Some((cancel, roles)) = &mut hosted.roles
         {
-            let client = as_service_account(kubeconfig, &policy, registered.clone(), ServiceAccountName::Admission).await?;
+            let client =
+                as_service_account(kubeconfig, &policy, registered.clone(), ServiceAccountName::Admission).await?;
             let config = kubeop_admission::Config::new(listener, client, Arc::clone(&self.clock));
             let (metrics, cancel) = (self.admission.clone(), cancel.clone());
             roles.spawn(async move {
@@ -127,8 +129,12 @@ impl RoleHost for Host {
         if let Some(client) = hosted.registered.filter(|_| hosted.url.is_some()) {
             match tokio::time::timeout(REMOVAL, remove_webhook(&client)).await {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::warn!(%cluster, error = %error.chain(), "failed to remove the webhook configuration"),
-                Err(_) => tracing::warn!(%cluster, "the cluster did not answer in time: its webhook configuration stays"),
+                Ok(Err(error)) => {
+                    tracing::warn!(%cluster, error = %error.chain(), "failed to remove the webhook configuration");
+                }
+                Err(_) => {
+                    tracing::warn!(%cluster, "the cluster did not answer in time: its webhook configuration stays");
+                }
             }
         }
         if let Some((cancel, mut roles)) = hosted.roles {
@@ -146,8 +152,12 @@ async fn operator(
 ) {
     while !cancel.is_cancelled() {
         let identity = format!("kubeop-dev-{}", std::process::id());
-        let config =
-            kubeop_operator::Config { client: client.clone(), identity, clock: Arc::clone(&clock), ids: Arc::new(SystemIds) };
+        let config = kubeop_operator::Config {
+            client: client.clone(),
+            identity,
+            clock: Arc::clone(&clock),
+            ids: Arc::new(SystemIds),
+        };
         if let Err(error) = kubeop_operator::run(config, metrics.clone(), cancel.clone()).await {
             tracing::error!(error = %error.chain(), "operator ended, starting it again");
         }
@@ -169,7 +179,8 @@ fn address_towards(kubeconfig: &Kubeconfig) -> Result<IpAddr> {
         .ok()
         .and_then(|mut all| all.next())
         .and_then(|server| {
-            let any: IpAddr = if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { std::net::Ipv6Addr::UNSPECIFIED.into() };
+            let any: IpAddr =
+                if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { std::net::Ipv6Addr::UNSPECIFIED.into() };
             // Connecting a datagram socket sends nothing; it only asks the routing table.
             let socket = UdpSocket::bind((any, 0)).ok()?;
             socket.connect(server).ok()?;

@@ -33,9 +33,9 @@ pub(crate) async fn serve(
     warn_of_unknown_variables(&Cli::command());
     let (config, listen) = (args.config(home)?, args.listen(home)?);
     let store = migrate::open(&args.database).await?;
-    let listener = TcpListener::bind(listen).await.with_context(|| {
-        format!("KUBEOP_HTTP_ADDR: {listen} cannot be used (is another process serving there?)")
-    })?;
+    let listener = TcpListener::bind(listen)
+        .await
+        .with_context(|| format!("KUBEOP_HTTP_ADDR: {listen} cannot be used (is another process serving there?)"))?;
     if let Some(text) = &args.metrics_addr {
         let address = address("KUBEOP_METRICS_ADDR", text)?;
         tokio::spawn(metrics::serve(address, Arc::clone(&registry), shutdown.clone()));

@@ -14,7 +14,11 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 /// Serves `/metrics` and `/healthz` until `shutdown`.
-pub(crate) async fn serve(address: SocketAddr, registry: Arc<Mutex<Registry>>, shutdown: CancellationToken) -> anyhow::Result<()> {
+pub(crate) async fn serve(
+    address: SocketAddr,
+    registry: Arc<Mutex<Registry>>,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
     let listener =
         TcpListener::bind(address).await.with_context(|| format!("KUBEOP_METRICS_ADDR: {address} cannot be used"))?;
     let metrics = move || {

@@ -13,7 +13,10 @@ pub(crate) async fn run(args: DatabaseArgs) -> anyhow::Result<()> {
 
 /// Opens the database and brings its schema up to date.
 pub(crate) async fn open(args: &DatabaseArgs) -> anyhow::Result<Store> {
-    let store = Store::open(&args.url()?, Options::default()).await.map_err(kubeop_core::Error::from).context("KUBEOP_DB_URL")?;
+    let store = Store::open(&args.url()?, Options::default())
+        .await
+        .map_err(kubeop_core::Error::from)
+        .context("KUBEOP_DB_URL")?;
     store.migrate().await.map_err(kubeop_core::Error::from).context("failed to bring the schema up to date")?;
     Ok(store)
 }

@@ -20,9 +20,15 @@ pub(crate) async fn run(args: ClusterArgs) -> anyhow::Result<()> {
     let registry = Arc::new(Mutex::new(Registry::default()));
     let metrics_addr = address("KUBEOP_METRICS_ADDR", &args.metrics_addr)?;
     let serving = tokio::spawn(metrics::serve(metrics_addr, Arc::clone(&registry), shutdown.clone()));
-    let metrics = kubeop_operator::metrics::Metrics::register(&mut registry.lock().unwrap_or_else(PoisonError::into_inner));
+    let metrics =
+        kubeop_operator::metrics::Metrics::register(&mut registry.lock().unwrap_or_else(PoisonError::into_inner));
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let config = kubeop_operator::Config { client: client(&args)?, identity: format!("kubeop-operator-{}", SystemIds.next()), clock, ids: Arc::new(SystemIds) };
+    let config = kubeop_operator::Config {
+        client: client(&args)?,
+        identity: format!("kubeop-operator-{}", SystemIds.next()),
+        clock,
+        ids: Arc::new(SystemIds),
+    };
     kubeop_operator::run(config, metrics, shutdown).await?;
     serving.await.context("the metrics listener panicked")?
 }
@@ -30,9 +36,11 @@ pub(crate) async fn run(args: ClusterArgs) -> anyhow::Result<()> {
 /// A client as the arguments say: a kubeconfig, or the pod's own ServiceAccount.
 pub(crate) fn client(args: &ClusterArgs) -> anyhow::Result<Client> {
     let Some(path) = &args.kubeconfig else {
-        let config = kube::Config::incluster().context("not in a pod: KUBEOP_KUBECONFIG (or --kubeconfig) is needed")?;
+        let config =
+            kube::Config::incluster().context("not in a pod: KUBEOP_KUBECONFIG (or --kubeconfig) is needed")?;
         return Ok(from_trusted(config)?);
     };
-    let text = std::fs::read_to_string(path).with_context(|| format!("KUBEOP_KUBECONFIG: failed to read {}", path.display()))?;
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("KUBEOP_KUBECONFIG: failed to read {}", path.display()))?;
     Ok(connect(&Kubeconfig::parse(&text, Intake { insecure: false })?, &AddressPolicy::default())?)
 }

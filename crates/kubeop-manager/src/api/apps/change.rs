@@ -22,7 +22,7 @@ use serde_json::Value;
 
 /// What a change of an item is: all of its mutable fields, or some.
 enum Change {
-    Replace(AppInput),
+    Replace(Box<AppInput>),
     Patch(Value),
 }
 
@@ -34,7 +34,7 @@ pub async fn replace(
     Query(query): Query<ItemQuery>,
     Body(input): Body<AppInput, APP_LIMIT>,
 ) -> ApiResult<Item<Answer>> {
-    Ok(change(caller, &id, if_match, &query, Change::Replace(input)).await?)
+    Ok(change(caller, &id, if_match, &query, Change::Replace(Box::new(input))).await?)
 }
 
 /// Patches an app.
@@ -56,7 +56,7 @@ pub async fn replace_in_collection(
     Body(input): Body<AppInput, APP_LIMIT>,
 ) -> ApiResult<Item<Answer>> {
     let id = id_in_body(input.id.as_ref())?;
-    Ok(change(caller, &id, if_match, &query, Change::Replace(input)).await?)
+    Ok(change(caller, &id, if_match, &query, Change::Replace(Box::new(input))).await?)
 }
 
 /// Patches the app that the body names.
@@ -82,7 +82,8 @@ async fn change(
     let now = manager.clock.now();
     let mut tx = caller.change().await?;
     let found = get::find(&mut tx.conn(), caller.scope, id).await?;
-    let project = project::lock(&mut tx.conn(), caller.scope, found.project_id).await?.ok_or_else(|| missing(found.id))?;
+    let project =
+        project::lock(&mut tx.conn(), caller.scope, found.project_id).await?.ok_or_else(|| missing(found.id))?;
     // Read again under the project's lock: what is compared and replaced is what is there.
     let mut row = app::get(&mut tx.conn(), caller.scope, found.id).await?.ok_or_else(|| missing(found.id))?;
     if_match.check(row.version)?;
@@ -90,7 +91,7 @@ async fn change(
         return Err(Error::conflict(format!("app {:?} is being deleted", row.name.as_str())));
     }
     let input = match change {
-        Change::Replace(input) => input,
+        Change::Replace(input) => *input,
         Change::Patch(patch) => patched_app(&row, patch)?,
     };
     unchanged("id", input.id.as_deref(), &row.id.to_string())?;

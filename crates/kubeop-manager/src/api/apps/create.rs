@@ -32,7 +32,9 @@ pub async fn handle(
     let required = |field: &str| Error::invalid(format!("{field}: is required"));
     let name = Label::parse(input.name.as_deref().ok_or_else(|| required("name"))?).map_err(|e| e.at("name"))?;
     if name.as_str().starts_with("kubeop-") {
-        return Err(Error::invalid(format!("name: {:?} is not allowed: kubeop-* is the platform's", name.as_str())).into());
+        return Err(
+            Error::invalid(format!("name: {:?} is not allowed: kubeop-* is the platform's", name.as_str())).into()
+        );
     }
     let project_id = input.project_id.as_deref().ok_or_else(|| required("project_id"))?;
     let project_id = ProjectId::parse(project_id).map_err(|e| e.at("project_id"))?;

@@ -15,7 +15,8 @@ pub async fn claim(conn: &mut Conn<'_>, app: &App, hosts: &[Host]) -> Result<()>
         host_claim::release(conn, app.id, gone.host.as_str()).await?;
     }
     for host in hosts.iter().filter(|host| !held.iter().any(|claim| claim.host == **host)) {
-        let claim = HostClaim { host: host.clone(), tenant_id: app.tenant_id, project_id: app.project_id, app_id: app.id };
+        let claim =
+            HostClaim { host: host.clone(), tenant_id: app.tenant_id, project_id: app.project_id, app_id: app.id };
         if host_claim::claim(conn, &claim).await? != Inserted::Yes {
             return Err(Error::conflict(format!("host {host} is used by another app")));
         }

@@ -79,7 +79,7 @@ async fn change(
             if probe.cluster_uid != row.cluster_uid {
                 return Err(Error::invalid("kubeconfig: it leads to another cluster; register that one by POST"));
             }
-            row.server = kubeconfig.server().to_string().trim_end_matches('/').to_owned();
+            kubeconfig.server().to_string().trim_end_matches('/').clone_into(&mut row.server);
             Some(manager.clusters.keyring().seal(row.id, &kubeconfig)?)
         }
     };
@@ -101,7 +101,8 @@ async fn change(
         return Err(Error::conflict("the cluster was changed at the same time: read it again"));
     }
     let detail = if sealed.is_some() { "kubeconfig replaced" } else { "" };
-    let deed = Deed { verb: "update", kind: KIND, id: row.id.to_string(), detail: detail.to_owned(), ..Deed::default() };
+    let deed =
+        Deed { verb: "update", kind: KIND, id: row.id.to_string(), detail: detail.to_owned(), ..Deed::default() };
     let (id, version) = (row.id, row.version);
     caller.commit(tx, deed).await?;
     manager.wake.cluster(id);

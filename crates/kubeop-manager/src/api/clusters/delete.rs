@@ -9,10 +9,10 @@ use crate::bootstrap;
 use crate::http::answer::Deleted;
 use crate::http::error::ApiResult;
 use crate::http::params::{IfMatch, ItemId, Query, switch};
+use crate::sync::objects;
 use kubeop_api::cluster::Cluster as Answer;
 use kubeop_api::common::DeleteQuery;
 use kubeop_core::Error;
-use crate::sync::objects;
 use kubeop_store::{cluster, cluster_object, tenant};
 
 /// Forgets a cluster; with `?uninstall=true` also removes what kubeOP installed there.
@@ -43,7 +43,8 @@ pub async fn handle(
         return Err(Error::conflict("the cluster was changed at the same time: read it again").into());
     }
     let detail = if uninstall { "uninstalled" } else { "" };
-    let deed = Deed { verb: "delete", kind: KIND, id: row.id.to_string(), detail: detail.to_owned(), ..Deed::default() };
+    let deed =
+        Deed { verb: "delete", kind: KIND, id: row.id.to_string(), detail: detail.to_owned(), ..Deed::default() };
     caller.commit(tx, deed).await?;
     manager.clusters.forget(row.id);
     if let Some(host) = &manager.host {
@@ -53,7 +54,10 @@ pub async fn handle(
     Ok(Deleted::Done)
 }
 
-async fn refuse_with_tenants(caller: &Caller<ManageClusters>, id: kubeop_core::id::ClusterId) -> kubeop_core::Result<()> {
+async fn refuse_with_tenants(
+    caller: &Caller<ManageClusters>,
+    id: kubeop_core::id::ClusterId,
+) -> kubeop_core::Result<()> {
     match tenant::count_in_cluster(&mut caller.read().await?.conn(), id).await? {
         0 => Ok(()),
         tenants => Err(dependants(tenants)),

@@ -26,7 +26,13 @@ const KIND: &str = "cluster";
 async fn answers(conn: &mut Conn<'_>, rows: Vec<Cluster>) -> Result<Vec<Answer>> {
     let ids: Vec<_> = rows.iter().map(|row| row.id).collect();
     let reach = reach::of_clusters(conn, &ids).await?;
-    Ok(rows.into_iter().map(|row| { let known = reach.get(&row.id).cloned().unwrap_or_default(); answer(row, &known) }).collect())
+    Ok(rows
+        .into_iter()
+        .map(|row| {
+            let known = reach.get(&row.id).cloned().unwrap_or_default();
+            answer(row, &known)
+        })
+        .collect())
 }
 
 async fn answer_one(conn: &mut Conn<'_>, row: Cluster) -> Result<Answer> {
@@ -70,7 +76,10 @@ fn status(row: &Cluster, known: &Reachability) -> Status {
 fn check_public_server(text: Option<&str>) -> Result<Option<String>> {
     let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(None) };
     let refuse = || {
-        Error::invalid(format!("public_server: {:?} is not of the form https://host:port", kubeop_core::id::shorten(text)))
+        Error::invalid(format!(
+            "public_server: {:?} is not of the form https://host:port",
+            kubeop_core::id::shorten(text)
+        ))
     };
     let uri: Uri = text.parse().map_err(|_| refuse())?;
     let plain = uri.scheme_str() == Some("https")

@@ -76,7 +76,8 @@ async fn taken(conn: &mut Conn<'_>, row: &Cluster, inserted: Inserted) -> Result
         Inserted::Yes => Ok(()),
         Inserted::Taken(Taken::ClusterUid) => {
             let existing = cluster::by_uid(conn, &row.cluster_uid).await?;
-            let name = existing.map_or_else(|| "another name".to_owned(), |cluster| format!("{:?}", cluster.name.as_str()));
+            let name =
+                existing.map_or_else(|| "another name".to_owned(), |cluster| format!("{:?}", cluster.name.as_str()));
             Err(Error::conflict(format!("this API server is already registered as {name}")))
         }
         Inserted::Taken(_) => Err(Error::conflict(format!("a cluster named {:?} exists already", row.name.as_str()))),

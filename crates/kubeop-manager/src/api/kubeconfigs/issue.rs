@@ -62,7 +62,9 @@ async fn issue(caller: &Caller<IssueKubeconfigs>, row: &Project, role: Role, min
     let mut read = caller.read().await?;
     let live = issued_kubeconfig::count_live(&mut read.conn(), row.id, now).await?;
     if live >= MAX_LIVE {
-        return Err(Error::conflict(format!("the project has {live} live kubeconfigs, at most {MAX_LIVE} are allowed: revoke some")));
+        return Err(Error::conflict(format!(
+            "the project has {live} live kubeconfigs, at most {MAX_LIVE} are allowed: revoke some"
+        )));
     }
     let home = cluster::get(&mut read.conn(), row.cluster_id)
         .await?

@@ -9,8 +9,8 @@ pub mod status;
 use crate::api::clusters::get::find;
 use kubeop_core::{Error, Result};
 use kubeop_store::Conn;
-use kubeop_store::cluster::{self, Cluster};
 use kubeop_store::Page;
+use kubeop_store::cluster::{self, Cluster};
 
 /// The cluster that a query names, or the only one.
 async fn of_query(conn: &mut Conn<'_>, id: Option<&str>) -> Result<Cluster> {

@@ -15,9 +15,9 @@ use kubeop_api::common::{Labels, QuotaMap};
 use kubeop_api::project::Project as Answer;
 use kubeop_core::{Error, Result};
 use kubeop_crds::labels;
-use kubeop_store::project::Project;
 use kubeop_store::Conn;
 use kubeop_store::cluster_object::ObjectKind;
+use kubeop_store::project::Project;
 
 /// The object kind in the audit log.
 const KIND: &str = "project";

@@ -22,8 +22,11 @@ pub async fn decide(
     let envelope = parse_quotas(&tenant.quotas)?;
     let asked = asked.map(parse_quotas).transpose()?;
     let others = project::grants(conn, tenant.id).await?;
-    let others =
-        others.iter().filter(|grant| grant.id != id).map(|grant| parse_quotas(&grant.granted)).collect::<Result<Vec<_>>>()?;
+    let others = others
+        .iter()
+        .filter(|grant| grant.id != id)
+        .map(|grant| parse_quotas(&grant.granted))
+        .collect::<Result<Vec<_>>>()?;
     let ceiling = ceiling(&policy::current(conn).await?.policy);
     let granted =
         quota::grant(&Request { envelope: &envelope, others: &others, asked: asked.as_ref(), ceiling: &ceiling })?;

@@ -15,9 +15,9 @@ use kubeop_api::tenant::Tenant as Answer;
 use kubeop_core::quota::Quotas;
 use kubeop_core::{Error, Result};
 use kubeop_crds::labels;
-use kubeop_store::tenant::Tenant;
 use kubeop_store::Conn;
 use kubeop_store::cluster_object::ObjectKind;
+use kubeop_store::tenant::Tenant;
 
 /// The object kind in the audit log.
 const KIND: &str = "tenant";

@@ -89,10 +89,9 @@ pub async fn handle(caller: Caller<IngestUsage>, Batch(sent): Batch) -> ApiResul
 }
 
 fn read(sent: &UsageSample, now: Timestamp) -> Result<Sample> {
-    let ts: Timestamp = sent
-        .ts
-        .parse()
-        .map_err(|_| Error::invalid(format!("ts: {:?} is not an RFC 3339 time such as 2026-01-31T10:00:00Z", shorten(&sent.ts))))?;
+    let ts: Timestamp = sent.ts.parse().map_err(|_| {
+        Error::invalid(format!("ts: {:?} is not an RFC 3339 time such as 2026-01-31T10:00:00Z", shorten(&sent.ts)))
+    })?;
     let tenant = TenantId::parse(&sent.tenant_id).map_err(|e| e.at("tenant_id"))?;
     let project = sent.project_id.as_deref().map(ProjectId::parse).transpose().map_err(|e| e.at("project_id"))?;
     let source = sent.source.as_deref().unwrap_or_default();
@@ -122,7 +121,10 @@ async fn check_owners(conn: &mut Conn<'_>, samples: &[Sample]) -> Result<()> {
         if let Some(project) = sample.project_id
             && owners.get(&project).is_some_and(|owner| *owner != sample.tenant_id)
         {
-            return Err(Error::invalid(format!("[{index}].project_id: project {project} is not of tenant {}", sample.tenant_id)));
+            return Err(Error::invalid(format!(
+                "[{index}].project_id: project {project} is not of tenant {}",
+                sample.tenant_id
+            )));
         }
     }
     Ok(())

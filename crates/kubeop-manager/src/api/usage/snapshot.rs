@@ -17,9 +17,9 @@ use kubeop_core::month::Month;
 use kubeop_core::quantity::Quantity;
 use kubeop_core::quota::{CPU, MEMORY};
 use kubeop_core::{Error, Result};
-use kubeop_store::{Filter, Page};
 use kubeop_store::tenant::Tenant;
 use kubeop_store::{Conn, app, cluster, project, tenant, usage};
+use kubeop_store::{Filter, Page};
 use std::collections::BTreeMap;
 
 type Span = (jiff::Timestamp, jiff::Timestamp);
@@ -40,11 +40,7 @@ pub async fn handle(caller: Caller<ReadBilling>, Query(query): Query<SnapshotQue
     }
     let tenants = tenants(&mut read.conn(), &rows, span).await?;
     let whole = asked.is_none() && caller.scope.reach() == Reach::All;
-    let totals = if whole {
-        totals_of_all(&mut read.conn(), span).await?
-    } else {
-        totals_of(&tenants, &rows)?
-    };
+    let totals = if whole { totals_of_all(&mut read.conn(), span).await? } else { totals_of(&tenants, &rows)? };
     Ok(Found(Snapshot { totals, tenants, as_of: now }))
 }
 
@@ -53,7 +49,9 @@ async fn tenants(conn: &mut Conn<'_>, rows: &[Tenant], span: Span) -> Result<Vec
     let used: BTreeMap<_, _> = usage::totals(conn, &ids, span)
         .await?
         .into_iter()
-        .filter_map(|total| Some((total.tenant_id?, MeterValues { cpu_milli: total.cpu_milli, mem_mib: total.mem_mib })))
+        .filter_map(|total| {
+            Some((total.tenant_id?, MeterValues { cpu_milli: total.cpu_milli, mem_mib: total.mem_mib }))
+        })
         .collect();
     let projects = project::count_by_tenant(conn, &ids).await?;
     let apps = app::count_by_tenant(conn, &ids).await?;

@@ -14,12 +14,15 @@ pub(super) fn render(project: &ProjectRow, row: &Row, marks: &Marks) -> Result<A
     app.metadata = ObjectMeta {
         name: Some(row.name.to_string()),
         namespace: Some(project.namespace.to_string()),
-        labels: Some(marks.labels(&row.labels, [
-            (labels::CLUSTER_ID, row.cluster_id.to_string()),
-            (labels::TENANT_ID, row.tenant_id.to_string()),
-            (labels::PROJECT_ID, row.project_id.to_string()),
-            (labels::APP_ID, row.id.to_string()),
-        ])),
+        labels: Some(marks.labels(
+            &row.labels,
+            [
+                (labels::CLUSTER_ID, row.cluster_id.to_string()),
+                (labels::TENANT_ID, row.tenant_id.to_string()),
+                (labels::PROJECT_ID, row.project_id.to_string()),
+                (labels::APP_ID, row.id.to_string()),
+            ],
+        )),
         annotations: Some(marks.annotations()),
         ..ObjectMeta::default()
     };

@@ -27,7 +27,11 @@ impl Marks {
     }
 
     /// The caller's labels, and over them ours.
-    fn labels<const N: usize>(&self, own: &BTreeMap<String, String>, ids: [(&str, String); N]) -> BTreeMap<String, String> {
+    fn labels<const N: usize>(
+        &self,
+        own: &BTreeMap<String, String>,
+        ids: [(&str, String); N],
+    ) -> BTreeMap<String, String> {
         let mut all = own.clone();
         all.extend(ids.map(|(key, value)| (key.to_owned(), value)));
         all.insert(labels::MANAGED_BY.to_owned(), labels::MANAGER.to_owned());

@@ -27,11 +27,14 @@ pub(super) fn render(tenant: &TenantRow, row: &Row, marks: &Marks) -> Result<Pro
     let mut project = Project::new(&name, spec);
     project.metadata = ObjectMeta {
         name: Some(name),
-        labels: Some(marks.labels(&row.labels, [
-            (labels::CLUSTER_ID, row.cluster_id.to_string()),
-            (labels::TENANT_ID, row.tenant_id.to_string()),
-            (labels::PROJECT_ID, row.id.to_string()),
-        ])),
+        labels: Some(marks.labels(
+            &row.labels,
+            [
+                (labels::CLUSTER_ID, row.cluster_id.to_string()),
+                (labels::TENANT_ID, row.tenant_id.to_string()),
+                (labels::PROJECT_ID, row.id.to_string()),
+            ],
+        )),
         annotations: Some(marks.annotations()),
         ..ObjectMeta::default()
     };

@@ -12,10 +12,10 @@ pub(super) fn render(row: &Row, marks: &Marks) -> Tenant {
     let mut tenant = Tenant::new(row.name.as_str(), TenantSpec { quotas, ..TenantSpec::default() });
     tenant.metadata = ObjectMeta {
         name: Some(row.name.to_string()),
-        labels: Some(marks.labels(&row.labels, [
-            (labels::CLUSTER_ID, row.cluster_id.to_string()),
-            (labels::TENANT_ID, row.id.to_string()),
-        ])),
+        labels: Some(marks.labels(
+            &row.labels,
+            [(labels::CLUSTER_ID, row.cluster_id.to_string()), (labels::TENANT_ID, row.id.to_string())],
+        )),
         annotations: Some(marks.annotations()),
         ..ObjectMeta::default()
     };

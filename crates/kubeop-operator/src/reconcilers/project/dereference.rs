@@ -3,13 +3,13 @@
 //! Invariant: reads stores only; what is missing is a refusal that another object's change may cure.
 
 use crate::context::Context;
+use crate::grants::held;
 use kube::ResourceExt;
 use kubeop_core::quota::Quotas;
 use kubeop_crds::conditions::reason;
 use kubeop_crds::{Project, Tenant};
 use kubeop_plan::policy::Published;
 use kubeop_plan::project::status::live_quotas;
-use kubeop_plan::tenant::status::held;
 use kubeop_plan::{Refusal, Validated};
 use std::sync::Arc;
 
@@ -38,13 +38,7 @@ pub(super) fn dereference(project: &Project, ctx: &Context) -> Validated<Around>
         .projects_of(name)
         .iter()
         .filter(|sibling| sibling.name_any() != own)
-        .map(|sibling| {
-            let mut holds = held(sibling);
-            if let Some(quota) = ctx.stores.quota_of(sibling) {
-                crate::grants::raise(&mut holds, &live_quotas(&quota));
-            }
-            (sibling.name_any(), holds)
-        })
+        .map(|sibling| (sibling.name_any(), held(sibling, ctx.stores.quota_of(sibling).as_deref())))
         .collect();
     let live_quota = ctx.stores.quota_of(project).map(|quota| live_quotas(&quota));
     Ok(Around { tenant, siblings, live_quota, policy })

@@ -1,0 +1,43 @@
+//! What the test command tells the tests (`cargo xtask test`). The only module that reads the environment.
+
+use anyhow::{Context, Result};
+use std::path::PathBuf;
+
+/// A variable of the contract.
+fn required(name: &str) -> Result<String> {
+    #[expect(clippy::disallowed_methods, reason = "tests are told by the environment what they run against")]
+    let value = std::env::var(name);
+    value.ok().filter(|text| !text.is_empty()).with_context(|| format!("{name} is not set: run cargo xtask test"))
+}
+
+/// The `kubeop` executable.
+pub fn kubeop() -> Result<PathBuf> {
+    required("KUBEOP_TEST_BIN").map(PathBuf::from)
+}
+
+/// Stock kubectl of the test cluster's version.
+pub fn kubectl() -> Result<PathBuf> {
+    required("KUBEOP_TEST_KUBECTL").map(PathBuf::from)
+}
+
+/// The project's tool, which runs control planes.
+pub fn xtask() -> Result<PathBuf> {
+    required("KUBEOP_TEST_XTASK").map(PathBuf::from)
+}
+
+/// The PostgreSQL server in which tests make their databases.
+pub fn postgres() -> Result<String> {
+    required("KUBEOP_TEST_POSTGRES_URL")
+}
+
+/// The search path, with the directory of the test's kubectl first.
+pub fn path() -> Result<String> {
+    let kubectl = kubectl()?;
+    let directory = kubectl.parent().context("KUBEOP_TEST_KUBECTL is in no directory")?;
+    Ok(format!("{}:{}", directory.display(), required("PATH")?))
+}
+
+/// The root of the repository.
+pub fn repository() -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+}

@@ -1,0 +1,58 @@
+//! A database of a test's own on the PostgreSQL of the test run.
+
+use crate::environment;
+use anyhow::{Context, Result};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+static NUMBER: AtomicU32 = AtomicU32::new(0);
+
+/// An empty database; dropped by [`Database::drop_it`], or with the server of the test run.
+#[derive(Debug)]
+pub struct Database {
+    name: String,
+    server: String,
+    /// How it is reached.
+    pub url: String,
+}
+
+impl Database {
+    /// Makes one.
+    pub async fn create() -> Result<Self> {
+        let server = environment::postgres()?;
+        let name = format!("e2e_{}_{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let mut connection = PgConnection::connect(&server).await.context("KUBEOP_TEST_POSTGRES_URL does not answer")?;
+        connection.execute(AssertSqlSafe(format!("DROP DATABASE IF EXISTS {name}"))).await.context("cannot drop an old database")?;
+        connection.execute(AssertSqlSafe(format!("CREATE DATABASE {name}"))).await.context("cannot make a database")?;
+        let url = with_database(&server, &name);
+        Ok(Self { name, server, url })
+    }
+
+    /// Drops it, also while it is in use.
+    pub async fn drop_it(self) -> Result<()> {
+        let mut connection = PgConnection::connect(&self.server).await.context("KUBEOP_TEST_POSTGRES_URL does not answer")?;
+        connection
+            .execute(AssertSqlSafe(format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name)))
+            .await
+            .context("cannot drop a database")?;
+        Ok(())
+    }
+}
+
+/// The server's URL with another database.
+fn with_database(server: &str, name: &str) -> String {
+    let (before, query) = server.split_once('?').map_or((server, None), |(before, query)| (before, Some(query)));
+    let authority = before.find("://").map_or(0, |at| at + 3);
+    let end = before.get(authority..).and_then(|rest| rest.find('/')).map_or(before.len(), |at| authority + at);
+    let base = before.get(..end).unwrap_or(before);
+    query.map_or_else(|| format!("{base}/{name}"), |query| format!("{base}/{name}?{query}"))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn only_the_database_of_the_url_changes() {
+        assert_eq!(super::with_database("postgres://u:p@h:1/postgres?sslmode=disable", "x"), "postgres://u:p@h:1/x?sslmode=disable");
+        assert_eq!(super::with_database("postgres://u@h:1", "x"), "postgres://u@h:1/x");
+    }
+}
