@@ -2,7 +2,7 @@
 //!
 //! Invariant: `spec` is exactly the App resource's spec; the short form (`image`, `host`) is another way to write it.
 
-use crate::common::{Labels, Status, Time};
+use crate::resource::{Labels, Status, Time};
 use kubeop_core::id::{AppId, ClusterId, ProjectId, TenantId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

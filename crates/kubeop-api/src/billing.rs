@@ -2,7 +2,7 @@
 //!
 //! Invariant: amounts, rates and quantities of an invoice are exact decimals as text, never floats.
 
-use crate::common::{QuotaMap, Time};
+use crate::resource::{QuotaMap, Time};
 use kubeop_core::id::{ProjectId, TenantId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

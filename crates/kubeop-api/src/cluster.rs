@@ -2,7 +2,7 @@
 //!
 //! Invariant: no answer holds a kubeconfig.
 
-use crate::common::{Labels, Status, Time};
+use crate::resource::{Labels, Status, Time};
 use kubeop_core::id::ClusterId;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

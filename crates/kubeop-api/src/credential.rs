@@ -2,7 +2,7 @@
 //!
 //! Invariant: a secret is shown once, in the answer that makes it.
 
-use crate::common::Time;
+use crate::resource::Time;
 use kubeop_core::id::{KubeconfigId, ProjectId, TenantId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -5,11 +5,11 @@
 pub mod app;
 pub mod billing;
 pub mod cluster;
-pub mod common;
 pub mod credential;
 pub mod platform;
 pub mod policy;
 pub mod project;
+pub mod resource;
 pub mod strict_json;
 pub mod tenant;
 pub mod tolerant;

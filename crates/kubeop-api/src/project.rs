@@ -2,7 +2,7 @@
 //!
 //! Invariant: a project's namespace never changes.
 
-use crate::common::{Labels, QuotaMap, Status, Time};
+use crate::resource::{Labels, QuotaMap, Status, Time};
 use kubeop_core::id::{ClusterId, ProjectId, TenantId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -2,7 +2,7 @@
 //!
 //! Invariant: `quotas` is the envelope; an absent key is unlimited within the policy.
 
-use crate::common::{Labels, QuotaMap, Status, Time};
+use crate::resource::{Labels, QuotaMap, Status, Time};
 use kubeop_core::id::{ClusterId, TenantId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

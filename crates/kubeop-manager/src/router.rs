@@ -29,14 +29,19 @@ fn open(id: &'static str, summary: &'static str) -> impl FnOnce(Op<'_>) -> Op<'_
     }
 }
 
+/// An operation that anybody may call and that answers with text.
+fn text(id: &'static str, summary: &'static str) -> impl FnOnce(Op<'_>) -> Op<'_> {
+    move |operation| open(id, summary)(operation).response::<200, String>()
+}
+
 /// The paths with their documentation.
 pub fn routes() -> ApiRouter<Arc<Manager>> {
     ApiRouter::new()
         .api_route("/healthz", get_with(system::healthz, open("healthz", "Whether the process lives")))
         .api_route("/readyz", get_with(system::readyz, open("readyz", "Whether requests can be served")))
         .api_route("/version", get_with(system::version, open("version", "Build metadata")))
-        .api_route("/metrics", get_with(system::metrics, open("metrics", "Metrics in OpenMetrics text")))
-        .api_route("/openapi.json", get_with(system::openapi, open("openapi", "This document")))
+        .api_route("/metrics", get_with(system::metrics, text("metrics", "Metrics in OpenMetrics text")))
+        .api_route("/openapi.json", get_with(system::openapi, text("openapi", "This document")))
         .merge(cluster_routes())
         .merge(tenancy_routes())
         .merge(platform_routes())

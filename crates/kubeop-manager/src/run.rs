@@ -16,9 +16,13 @@ use kubeop_core::clock::{Clock, IdSource};
 use kubeop_store::Store;
 use prometheus_client::registry::Registry;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+/// How long background work may go on once the last request was answered; with the grace of requests it stays below ten seconds.
+const BACKGROUND_GRACE: Duration = Duration::from_millis(1500);
 
 /// What the manager works with.
 pub struct Deps {
@@ -74,7 +78,7 @@ pub async fn run(config: Config, deps: Deps, shutdown: CancellationToken) -> Res
 
     let served = server::serve(listener, router::build(&manager), shutdown).await;
     background.cancel();
-    if tokio::time::timeout(std::time::Duration::from_secs(5), tasks.wait()).await.is_err() {
+    if tokio::time::timeout(BACKGROUND_GRACE, tasks.wait()).await.is_err() {
         tracing::warn!("background work was still running after the grace time");
     }
     served

@@ -70,10 +70,16 @@ impl PgHasArrayType for Ts {
     }
 }
 
+impl Ts {
+    /// As PostgreSQL's binary form holds it. (Times reach from the year -9999 to 9999, so nothing overflows.)
+    pub(crate) fn pg_micros(self) -> i64 {
+        self.0.as_microsecond() - PG_EPOCH_US
+    }
+}
+
 impl Encode<'_, Postgres> for Ts {
     fn encode_by_ref(&self, buf: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
-        let micros = self.0.as_microsecond().checked_sub(PG_EPOCH_US).ok_or("timestamp out of range")?;
-        <i64 as Encode<Postgres>>::encode(micros, buf)
+        <i64 as Encode<Postgres>>::encode(self.pg_micros(), buf)
     }
 }
 
@@ -266,12 +272,6 @@ impl InJson for Uuid {
 impl InJson for Ts {
     fn in_json(&self) -> serde_json::Value {
         self.0.as_microsecond().into()
-    }
-}
-
-impl InJson for i64 {
-    fn in_json(&self) -> serde_json::Value {
-        (*self).into()
     }
 }
 

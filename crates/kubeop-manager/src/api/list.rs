@@ -8,7 +8,7 @@ use axum::http::Uri;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use jiff::Timestamp;
-use kubeop_api::common::ListQuery;
+use kubeop_api::resource::ListQuery;
 use kubeop_core::id::{ClusterId, ProjectId, TenantId, shorten};
 use kubeop_core::{Error, Result};
 use kubeop_store::{Filter, Page};

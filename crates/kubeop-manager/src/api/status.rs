@@ -3,7 +3,7 @@
 //! Invariant: `Ready` is said only of what the cluster reported ready for the version that was last asked for.
 
 use jiff::Timestamp;
-use kubeop_api::common::{Condition, Phase, Status};
+use kubeop_api::resource::{Condition, Phase, Status};
 use kubeop_store::cluster_object::ClusterObject;
 use serde_json::Value;
 

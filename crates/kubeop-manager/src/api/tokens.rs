@@ -94,7 +94,7 @@ pub async fn revoke(caller: Caller<RevokeTokens>, ItemId(jti): ItemId) -> ApiRes
     let now = caller.manager.clock.now();
     let revoked = issued_token::revoke(&mut tx.conn(), caller.scope, &jti, now)
         .await?
-        .ok_or_else(|| Error::not_found(format!("there is no token {}", kubeop_core::id::shorten(&jti))))?;
+        .ok_or_else(|| Error::not_found(format!("there is no token {:?}", kubeop_core::id::shorten(&jti))))?;
     let deed = Deed { verb: "revoke", kind: "token", id: revoked.jti, tenant: revoked.tenant_id, ..Deed::default() };
     caller.commit(tx, deed).await?;
     Ok(Deleted::Done)

@@ -8,7 +8,7 @@ use aide::openapi::{Operation, Response as DocResponse, StatusCode as DocStatus}
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use kubeop_api::common::ErrorBody;
+use kubeop_api::resource::ErrorBody;
 use kubeop_core::{Error, ErrorKind};
 
 /// An error as an answer.

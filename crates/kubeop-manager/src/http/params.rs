@@ -125,7 +125,7 @@ pub trait ItemQueryExt {
     fn wait(&self) -> Result<Duration>;
 }
 
-impl ItemQueryExt for kubeop_api::common::ItemQuery {
+impl ItemQueryExt for kubeop_api::resource::ItemQuery {
     fn wait(&self) -> Result<Duration> {
         wait(self.wait.as_deref())
     }

@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 /// How long running requests may go on after shutdown began.
-const GRACE: Duration = Duration::from_secs(9);
+const GRACE: Duration = Duration::from_millis(5500);
 const HEADER_TIME: Duration = Duration::from_secs(10);
 const MAX_HEADERS: usize = 16 << 10;
 

@@ -5,7 +5,7 @@
 use crate::api::status;
 use crate::state::Manager;
 use crate::sync::reach;
-use kubeop_api::common::Phase;
+use kubeop_api::resource::Phase;
 use kubeop_core::Result;
 use kubeop_store::cluster_object::{self, Key};
 use std::time::Duration;

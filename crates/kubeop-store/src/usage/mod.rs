@@ -2,6 +2,7 @@
 //!
 //! Invariant: sending a sample again sets it, never adds; sums are exact, whatever their size.
 
+mod copy;
 mod put;
 mod sums;
 

@@ -56,24 +56,23 @@ pub async fn sums(
 ) -> Result<Vec<IntervalSum>> {
     let q = c.pick(
         sql!(pg: concat!(
-            "SELECT h.n AS interval, u.project_id, ", split_sums!(),
-            " FROM UNNEST($1::timestamptz[], $2::bigint[]) AS h(bucket, n) \
-             JOIN usage_hour u ON u.bucket = h.bucket AND u.tenant_id = $3 GROUP BY h.n, u.project_id ORDER BY h.n, u.project_id"
+            "SELECT (SELECT COUNT(*) FROM UNNEST($2::timestamptz[]) AS b(at) WHERE b.at <= u.bucket) AS interval, u.project_id, ",
+            split_sums!(),
+            " FROM UNNEST($1::timestamptz[]) AS h(bucket) JOIN usage_hour u ON u.bucket = h.bucket AND u.tenant_id = $3 \
+             GROUP BY 1, 2 ORDER BY 1, 2"
         )),
         sql!(sqlite: concat!(
-            "SELECT n.value AS interval, u.project_id, ", split_sums!(),
-            " FROM json_each($1) AS h JOIN json_each($2) AS n ON n.key = h.key \
-             JOIN usage_hour u ON u.bucket = h.value AND u.tenant_id = $3 GROUP BY n.value, u.project_id \
-             ORDER BY n.value, u.project_id"
+            "SELECT (SELECT COUNT(*) FROM json_each($2) AS b WHERE b.value <= u.bucket) AS interval, u.project_id, ",
+            split_sums!(),
+            " FROM json_each($1) AS h JOIN usage_hour u ON u.bucket = h.value AND u.tenant_id = $3 \
+             GROUP BY 1, 2 ORDER BY 1, 2"
         )),
     );
-    let hours = hours(from, until)?;
-    let interval = |hour: &Timestamp| boundaries.iter().take_while(|boundary| *boundary <= hour).count();
-    let intervals: Vec<i64> = hours.iter().map(|hour| i64::try_from(interval(hour)).unwrap_or(i64::MAX)).collect();
-    let hours: Vec<Ts> = hours.into_iter().map(Ts::from).collect();
+    let hours: Vec<Ts> = hours(from, until)?.into_iter().map(Ts::from).collect();
+    let boundaries: Vec<Ts> = boundaries.iter().copied().map(Ts::from).collect();
     let rows: Vec<IntervalRow> = on!(c, x => sqlx::query_as(q)
         .bind(Many(hours))
-        .bind(Many(intervals))
+        .bind(Many(boundaries))
         .bind(tenant_id.0)
         .fetch_all(x)
         .await)?;

@@ -109,6 +109,17 @@ both! {
         assert_eq!(send(&store, &[sample(0, 1, 1)]).await, counts(1, 0, 0));
     }
 
+    /// PostgreSQL copies in what seems new, and must fall back when one key in the midst was there.
+    async fn one_key_sent_before_among_new_ones_is_counted_as_such(store) {
+        assert_eq!(send(&store, &[sample(0, 10, 7), sample(0, 60, 1)]).await, counts(2, 0, 0));
+        let mut tx = store.begin().await.unwrap();
+        let batch: Vec<Sample> = (0..100).map(|n| sample(0, n, 7)).collect();
+        assert_eq!(usage::put(&mut tx, &batch, at(0)).await.unwrap(), counts(98, 1, 1));
+        assert_eq!(usage::put(&mut tx, &[sample(1, 1, 1)], at(0)).await.unwrap(), counts(1, 0, 0));
+        tx.commit().await.unwrap();
+        assert_eq!(ledger(&store).await.len(), 101);
+    }
+
     async fn more_than_one_chunk_with_replays_counts_exactly(store) {
         let batch: Vec<Sample> = (0..25_000).map(|n| sample(i64::from(n % 3), u128::try_from(n).unwrap(), 5)).collect();
         assert_eq!(send(&store, &batch).await, counts(25_000, 0, 0));

@@ -24,7 +24,9 @@ use tokio_util::sync::CancellationToken;
 /// Pause before a role that ended with an error is started again.
 const AGAIN: Duration = Duration::from_secs(3);
 /// How long a cluster is given to take its webhook configuration away.
-const REMOVAL: Duration = Duration::from_secs(4);
+const REMOVAL: Duration = Duration::from_millis(1500);
+/// How long roles may take to end.
+const ENDING: Duration = Duration::from_secs(1);
 
 /// The clusters whose roles run here.
 pub(crate) struct Host {
@@ -58,9 +60,7 @@ impl Host {
     /// Stops every role and takes every webhook configuration away.
     pub(crate) async fn stop_all(&self) {
         let ids: Vec<ClusterId> = self.clusters.lock().await.keys().copied().collect();
-        for id in ids {
-            self.stop(id).await;
-        }
+        futures::future::join_all(ids.into_iter().map(|id| self.stop(id))).await;
     }
 
     async fn bind(&self, kubeconfig: &Kubeconfig) -> Result<(String, TcpListener)> {
@@ -139,7 +139,10 @@ impl RoleHost for Host {
         }
         if let Some((cancel, mut roles)) = hosted.roles {
             cancel.cancel();
-            while roles.join_next().await.is_some() {}
+            let ended = async { while roles.join_next().await.is_some() {} };
+            if tokio::time::timeout(ENDING, ended).await.is_err() {
+                tracing::warn!(%cluster, "roles were still running after the grace time");
+            }
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::http::error::ApiResult;
 use crate::http::params::{ItemQueryExt, Query};
 use crate::sync::{objects, settle};
 use kubeop_api::app::{App as Answer, AppInput};
-use kubeop_api::common::{ItemQuery, check_labels};
+use kubeop_api::resource::{ItemQuery, check_labels};
 use kubeop_core::id::{AppId, ProjectId};
 use kubeop_core::name::Label;
 use kubeop_core::{Error, Result};

@@ -10,7 +10,7 @@ use crate::http::error::ApiResult;
 use crate::http::params::{IfMatch, ItemId, Query, switch, wait};
 use crate::sync::{forget, objects, settle};
 use kubeop_api::app::App as Answer;
-use kubeop_api::common::DeleteQuery;
+use kubeop_api::resource::DeleteQuery;
 use kubeop_core::authz::{Action, decide};
 use kubeop_store::{app, cluster_object, project};
 

@@ -10,7 +10,7 @@ use crate::http::error::ApiResult;
 use crate::http::params::{ItemId, ItemQueryExt, Query};
 use crate::sync::{objects, settle};
 use kubeop_api::app::App as Answer;
-use kubeop_api::common::ItemQuery;
+use kubeop_api::resource::ItemQuery;
 use kubeop_core::Result;
 use kubeop_core::authz::Scope;
 use kubeop_core::id::AppId;

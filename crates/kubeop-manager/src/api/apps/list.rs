@@ -11,7 +11,7 @@ use crate::http::error::ApiResult;
 use crate::http::params::Query;
 use axum::extract::OriginalUri;
 use kubeop_api::app::App as Answer;
-use kubeop_api::common::ListQuery;
+use kubeop_api::resource::ListQuery;
 use kubeop_store::app;
 
 /// Lists apps.

@@ -13,7 +13,7 @@ pub mod spec;
 use crate::api::status;
 use crate::sync::{objects, reach};
 use kubeop_api::app::App as Answer;
-use kubeop_api::common::Labels;
+use kubeop_api::resource::Labels;
 use kubeop_core::{Error, Result};
 use kubeop_crds::labels;
 use kubeop_store::Conn;

@@ -11,7 +11,7 @@ use crate::http::error::ApiResult;
 use crate::http::params::{IfMatch, ItemId, Query, switch};
 use crate::sync::objects;
 use kubeop_api::cluster::Cluster as Answer;
-use kubeop_api::common::DeleteQuery;
+use kubeop_api::resource::DeleteQuery;
 use kubeop_core::Error;
 use kubeop_store::{cluster, cluster_object, tenant};
 

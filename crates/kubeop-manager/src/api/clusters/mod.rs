@@ -13,7 +13,7 @@ use crate::api::status::Reachability;
 use crate::sync::reach;
 use axum::http::Uri;
 use kubeop_api::cluster::Cluster as Answer;
-use kubeop_api::common::{Labels, Phase, Status, check_labels};
+use kubeop_api::resource::{Labels, Phase, Status, check_labels};
 use kubeop_core::{Error, Result};
 use kubeop_crds::labels;
 use kubeop_store::Conn;

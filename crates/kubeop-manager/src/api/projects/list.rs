@@ -10,8 +10,8 @@ use crate::http::answer::Page;
 use crate::http::error::ApiResult;
 use crate::http::params::Query;
 use axum::extract::OriginalUri;
-use kubeop_api::common::ListQuery;
 use kubeop_api::project::Project as Answer;
+use kubeop_api::resource::ListQuery;
 use kubeop_store::project;
 
 /// Lists projects.

@@ -11,8 +11,8 @@ pub mod quota;
 
 use crate::api::status;
 use crate::sync::{objects, reach};
-use kubeop_api::common::{Labels, QuotaMap};
 use kubeop_api::project::Project as Answer;
+use kubeop_api::resource::{Labels, QuotaMap};
 use kubeop_core::{Error, Result};
 use kubeop_crds::labels;
 use kubeop_store::Conn;

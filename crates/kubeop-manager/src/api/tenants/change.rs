@@ -11,7 +11,7 @@ use crate::http::body::{Body, RawBody};
 use crate::http::error::ApiResult;
 use crate::http::params::{IfMatch, ItemId, ItemQueryExt, Query};
 use crate::sync::{objects, settle};
-use kubeop_api::common::{ItemQuery, QuotaMap, check_labels};
+use kubeop_api::resource::{ItemQuery, QuotaMap, check_labels};
 use kubeop_api::tenant::{Tenant as Answer, TenantInput};
 use kubeop_api::tolerant;
 use kubeop_core::quota::check_envelope;

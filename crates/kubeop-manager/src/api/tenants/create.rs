@@ -10,7 +10,7 @@ use crate::http::body::Body;
 use crate::http::error::ApiResult;
 use crate::http::params::{ItemQueryExt, Query};
 use crate::sync::{objects, settle};
-use kubeop_api::common::{ItemQuery, check_labels};
+use kubeop_api::resource::{ItemQuery, check_labels};
 use kubeop_api::tenant::{Tenant as Answer, TenantInput};
 use kubeop_core::id::{ClusterId, TenantId};
 use kubeop_core::name::Label;

@@ -9,7 +9,7 @@ use crate::http::answer::Deleted;
 use crate::http::error::ApiResult;
 use crate::http::params::{IfMatch, ItemId, Query, switch, wait};
 use crate::sync::{forget, objects, settle};
-use kubeop_api::common::DeleteQuery;
+use kubeop_api::resource::DeleteQuery;
 use kubeop_api::tenant::Tenant as Answer;
 use kubeop_core::Error;
 use kubeop_store::{cluster_object, project, tenant};

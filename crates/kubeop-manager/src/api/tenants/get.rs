@@ -9,7 +9,7 @@ use crate::http::answer::Item;
 use crate::http::error::ApiResult;
 use crate::http::params::{ItemId, ItemQueryExt, Query};
 use crate::sync::{objects, settle};
-use kubeop_api::common::ItemQuery;
+use kubeop_api::resource::ItemQuery;
 use kubeop_api::tenant::Tenant as Answer;
 use kubeop_core::Result;
 use kubeop_core::authz::Scope;

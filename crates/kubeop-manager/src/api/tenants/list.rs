@@ -10,7 +10,7 @@ use crate::http::answer::Page;
 use crate::http::error::ApiResult;
 use crate::http::params::Query;
 use axum::extract::OriginalUri;
-use kubeop_api::common::ListQuery;
+use kubeop_api::resource::ListQuery;
 use kubeop_api::tenant::Tenant as Answer;
 use kubeop_store::tenant;
 

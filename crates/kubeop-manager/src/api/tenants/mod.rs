@@ -10,7 +10,7 @@ pub mod list;
 
 use crate::api::status;
 use crate::sync::{objects, reach};
-use kubeop_api::common::{Labels, QuotaMap};
+use kubeop_api::resource::{Labels, QuotaMap};
 use kubeop_api::tenant::Tenant as Answer;
 use kubeop_core::quota::Quotas;
 use kubeop_core::{Error, Result};

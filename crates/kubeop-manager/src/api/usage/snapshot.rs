@@ -10,7 +10,7 @@ use crate::http::answer::Found;
 use crate::http::error::ApiResult;
 use crate::http::params::Query;
 use kubeop_api::billing::{MeterValues, Snapshot, SnapshotQuery, SnapshotTotals, TenantUsage};
-use kubeop_api::common::QuotaMap;
+use kubeop_api::resource::QuotaMap;
 use kubeop_core::authz::Reach;
 use kubeop_core::id::TenantId;
 use kubeop_core::month::Month;

@@ -1,0 +1,157 @@
+//! A manager over a fresh SQLite file, called through its router.
+//!
+//! Invariant: nothing is mocked but the network.
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Method, Request, StatusCode, header};
+use http_body_util::BodyExt;
+use jiff::SignedDuration;
+use kubeop_core::authz::{Actor, Role};
+use kubeop_core::clock::{Clock, IdSource, SystemClock, SystemIds};
+use kubeop_core::policy::RawPolicy;
+use kubeop_core::price::{Currency, parse_rate};
+use kubeop_manager::auth::token::Tokens;
+use kubeop_manager::clusters::Clusters;
+use kubeop_manager::config::{Build, Config};
+use kubeop_manager::http::layers::Gate;
+use kubeop_manager::jobs::{first_start, keyring};
+use kubeop_manager::metrics::Metrics;
+use kubeop_manager::state::Manager;
+use kubeop_manager::sync::Wake;
+use kubeop_manager::vault::MasterKey;
+use kubeop_store::{Options, Store};
+use prometheus_client::registry::Registry;
+use secrecy::SecretSlice;
+use serde_json::Value;
+use std::sync::{Arc, Mutex};
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+
+/// A manager and its router.
+pub(crate) struct Fixture {
+    pub(crate) manager: Arc<Manager>,
+    router: Router,
+    _folder: tempfile::TempDir,
+}
+
+/// An answer.
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: axum::http::HeaderMap,
+    pub(crate) body: Value,
+}
+
+fn key() -> SecretSlice<u8> {
+    SecretSlice::from(vec![7; 32])
+}
+
+fn config() -> Config {
+    Config {
+        require_auth: true,
+        signing_keys: vec![key()],
+        master_key: key(),
+        insecure: false,
+        first_policy: RawPolicy::default(),
+        rate_cpu_milli: parse_rate("0.000001").unwrap(),
+        rate_mem_mib: parse_rate("0.0000002").unwrap(),
+        currency: Currency::parse("USD").unwrap(),
+        invoice_grace: SignedDuration::from_hours(72),
+        rate_limit: 0,
+        build: Build { version: "0".into(), commit: "c".into(), built_at: "b".into(), rust: "r".into() },
+    }
+}
+
+impl Fixture {
+    /// A new installation.
+    pub(crate) async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", folder.path().join("kubeop.db").display());
+        let store = Store::open(&url, Options::default()).await.unwrap();
+        store.migrate().await.unwrap();
+        let config = config();
+        let master = MasterKey::new(key()).unwrap();
+        let keyring = keyring::open(&store, &master, &SystemClock, &SystemIds).await.unwrap();
+        let instance = first_start::instance(&store, &SystemIds).await.unwrap();
+        first_start::policy(&store, &config, &SystemClock).await.unwrap();
+        first_start::prices(&store, &config, &SystemClock).await.unwrap();
+        let mut registry = Registry::default();
+        let manager = Arc::new(Manager {
+            tokens: Tokens::new(&config.signing_keys),
+            gate: Gate::new(0),
+            clusters: Clusters::new(keyring),
+            wake: Wake::default(),
+            config,
+            store,
+            clock: Arc::new(SystemClock),
+            ids: Arc::new(SystemIds),
+            instance,
+            metrics: Metrics::register(&mut registry),
+            registry: Arc::new(Mutex::new(registry)),
+            host: None,
+            shutdown: CancellationToken::new(),
+        });
+        Self { router: kubeop_manager::router::build(&manager), manager, _folder: folder }
+    }
+
+    /// A token of this role, without an id, so that nothing is recorded.
+    pub(crate) fn token(&self, role: Role) -> String {
+        let actor = Actor { subject: "test".into(), role, token_id: None };
+        let now = self.manager.clock.now();
+        self.manager.tokens.sign(&actor, now, now + SignedDuration::from_mins(5)).unwrap()
+    }
+
+    /// Calls the API.
+    pub(crate) async fn call(&self, method: &str, path: &str, token: Option<&str>, body: Option<&str>) -> Answer {
+        let mut request = Request::builder().method(Method::from_bytes(method.as_bytes()).unwrap()).uri(path);
+        if let Some(token) = token {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        }
+        if body.is_some() {
+            request = request.header(header::CONTENT_TYPE, "application/json");
+        }
+        self.send(request.body(body.map_or_else(Body::empty, |text| Body::from(text.to_owned()))).unwrap()).await
+    }
+
+    /// Sends a request as it is.
+    pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes();
+        let body =
+            serde_json::from_slice(&bytes).unwrap_or(Value::String(String::from_utf8_lossy(&bytes).into_owned()));
+        Answer { status: parts.status, headers: parts.headers, body }
+    }
+
+    /// A fresh id that nothing has.
+    pub(crate) fn absent(&self) -> String {
+        self.manager.ids.next().to_string()
+    }
+}
+
+impl Answer {
+    /// The error's sentence; fails if the body is anything else than `{"error": sentence}`.
+    pub(crate) fn error(&self) -> &str {
+        let body = self.body.as_object().unwrap_or_else(|| panic!("{} {}", self.status, self.body));
+        assert_eq!(body.len(), 1, "{}", self.body);
+        body["error"].as_str().unwrap_or_else(|| panic!("{}", self.body))
+    }
+}
+
+/// Every operation of the document: method and path pattern.
+pub(crate) fn operations() -> Vec<(String, String)> {
+    let document: Value = serde_json::from_str(&kubeop_manager::openapi::json().unwrap()).unwrap();
+    let mut all = Vec::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for method in item.as_object().unwrap().keys() {
+            all.push((method.to_uppercase(), path.clone()));
+        }
+    }
+    assert!(all.len() > 40, "the document has {} operations", all.len());
+    all
+}
+
+/// Whether an operation is open to everybody.
+pub(crate) fn is_open(path: &str) -> bool {
+    ["/healthz", "/readyz", "/version", "/metrics", "/openapi.json"].contains(&path)
+}

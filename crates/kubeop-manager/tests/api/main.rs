@@ -1,0 +1,9 @@
+//! The API without a cluster: authorization and the shape of errors, walked from the OpenAPI document over a real router and database.
+//!
+//! Invariant: an operation that is added is walked too; none may answer outside the contract's shapes.
+
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "helpers of tests")]
+
+mod authorization;
+mod errors;
+mod fixture;
