@@ -44,7 +44,7 @@ curl -sS "$MGR/v1/clusters/$CLUSTER_ID/status"
 curl -sS "$MGR/v1/clusters/$CLUSTER_ID/status" > status.json
 check status.json '[.operator, .admission, .webhookCABundle] | map(type) == ["boolean", "boolean", "boolean"]'
 # The document's loop has no end of its own: a watchdog ends the script if the cluster never becomes ready.
-( sleep 90; kill -TERM $$ ) 2>/dev/null & WATCHDOG=$!
+( trap 'kill $SLEEP; exit' TERM; sleep 90 & SLEEP=$!; wait $SLEEP; kill -TERM $$ ) >/dev/null 2>&1 & WATCHDOG=$!
 trap 'echo "FAILED: not ready within 90 s: $(curl -sS "$MGR/v1/clusters/$CLUSTER_ID/ready")" >&2; exit 1' TERM
 # ---- document
 until curl -sf -o /dev/null "$MGR/v1/clusters/$CLUSTER_ID/ready"; do sleep 3; done

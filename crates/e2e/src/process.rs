@@ -98,9 +98,11 @@ impl Process {
         fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
     }
 
-    /// The end of its log.
+    /// The end of its log, without the line per request.
     pub fn tail(&self) -> String {
-        tail(&self.log(), 25)
+        let log = self.log();
+        let told: Vec<&str> = log.lines().filter(|line| !line.contains(r#""message":"answered""#)).collect();
+        tail(&told.join("\n"), 25)
     }
 }
 

@@ -57,19 +57,19 @@ fn cluster_routes() -> ApiRouter<Arc<Manager>> {
             post_with(clusters::register::handle, op("registerCluster", TAG, "Register a cluster"))
                 .get_with(clusters::list::handle, op("listClusters", TAG, "List clusters"))
                 .put_with(
-                    clusters::change::replace_in_collection,
+                    clusters::change::handle_in_collection,
                     op("replaceClusterById", TAG, "Replace a cluster named in the body"),
                 )
                 .patch_with(
-                    clusters::change::patch_in_collection,
+                    clusters::change::handle_in_collection,
                     op("patchClusterById", TAG, "Patch a cluster named in the body"),
                 ),
         )
         .api_route(
             "/v1/clusters/{id}",
             get_with(clusters::get::handle, op("getCluster", TAG, "Describe a cluster"))
-                .put_with(clusters::change::replace, op("replaceCluster", TAG, "Replace a cluster's mutable fields"))
-                .patch_with(clusters::change::patch, op("patchCluster", TAG, "Patch a cluster (RFC 7386)"))
+                .put_with(clusters::change::handle, op("replaceCluster", TAG, "Replace a cluster's mutable fields"))
+                .patch_with(clusters::change::handle, op("patchCluster", TAG, "Patch a cluster (RFC 7386)"))
                 .delete_with(clusters::delete::handle, op("deleteCluster", TAG, "Delete a cluster without tenants")),
         )
         .api_route(
@@ -89,19 +89,19 @@ fn tenancy_routes() -> ApiRouter<Arc<Manager>> {
             post_with(tenants::create::handle, op("createTenant", "tenants", "Create a tenant"))
                 .get_with(tenants::list::handle, op("listTenants", "tenants", "List tenants"))
                 .put_with(
-                    tenants::change::replace_in_collection,
+                    tenants::change::handle_in_collection,
                     op("replaceTenantById", "tenants", "Replace a tenant named in the body"),
                 )
                 .patch_with(
-                    tenants::change::patch_in_collection,
+                    tenants::change::handle_in_collection,
                     op("patchTenantById", "tenants", "Patch a tenant named in the body"),
                 ),
         )
         .api_route(
             "/v1/tenants/{id}",
             get_with(tenants::get::handle, op("getTenant", "tenants", "Describe a tenant"))
-                .put_with(tenants::change::replace, op("replaceTenant", "tenants", "Replace a tenant's mutable fields"))
-                .patch_with(tenants::change::patch, op("patchTenant", "tenants", "Patch a tenant (RFC 7386)"))
+                .put_with(tenants::change::handle, op("replaceTenant", "tenants", "Replace a tenant's mutable fields"))
+                .patch_with(tenants::change::handle, op("patchTenant", "tenants", "Patch a tenant (RFC 7386)"))
                 .delete_with(
                     tenants::delete::handle,
                     op("deleteTenant", "tenants", "Delete a tenant without projects"),
@@ -112,11 +112,11 @@ fn tenancy_routes() -> ApiRouter<Arc<Manager>> {
             post_with(projects::create::handle, op("createProject", "projects", "Create a project"))
                 .get_with(projects::list::handle, op("listProjects", "projects", "List projects"))
                 .put_with(
-                    projects::change::replace_in_collection,
+                    projects::change::handle_in_collection,
                     op("replaceProjectById", "projects", "Replace a project named in the body"),
                 )
                 .patch_with(
-                    projects::change::patch_in_collection,
+                    projects::change::handle_in_collection,
                     op("patchProjectById", "projects", "Patch a project named in the body"),
                 ),
         )
@@ -124,10 +124,10 @@ fn tenancy_routes() -> ApiRouter<Arc<Manager>> {
             "/v1/projects/{id}",
             get_with(projects::get::handle, op("getProject", "projects", "Describe a project"))
                 .put_with(
-                    projects::change::replace,
+                    projects::change::handle,
                     op("replaceProject", "projects", "Replace a project's mutable fields"),
                 )
-                .patch_with(projects::change::patch, op("patchProject", "projects", "Patch a project (RFC 7386)"))
+                .patch_with(projects::change::handle, op("patchProject", "projects", "Patch a project (RFC 7386)"))
                 .delete_with(
                     projects::delete::handle,
                     op("deleteProject", "projects", "Delete a project without apps"),
@@ -138,19 +138,19 @@ fn tenancy_routes() -> ApiRouter<Arc<Manager>> {
             post_with(apps::create::handle, op("createApp", "apps", "Create an app"))
                 .get_with(apps::list::handle, op("listApps", "apps", "List apps"))
                 .put_with(
-                    apps::change::replace_in_collection,
+                    apps::change::handle_in_collection,
                     op("replaceAppById", "apps", "Replace an app named in the body"),
                 )
                 .patch_with(
-                    apps::change::patch_in_collection,
+                    apps::change::handle_in_collection,
                     op("patchAppById", "apps", "Patch an app named in the body"),
                 ),
         )
         .api_route(
             "/v1/apps/{id}",
             get_with(apps::get::handle, op("getApp", "apps", "Describe an app"))
-                .put_with(apps::change::replace, op("replaceApp", "apps", "Replace an app's mutable fields"))
-                .patch_with(apps::change::patch, op("patchApp", "apps", "Patch an app (RFC 7386)"))
+                .put_with(apps::change::handle, op("replaceApp", "apps", "Replace an app's mutable fields"))
+                .patch_with(apps::change::handle, op("patchApp", "apps", "Patch an app (RFC 7386)"))
                 .delete_with(apps::delete::handle, op("deleteApp", "apps", "Delete an app")),
         )
 }

@@ -60,7 +60,7 @@ impl Failures {
     pub(crate) fn spread<T: std::hash::Hash>(&self, of: &T, pause: Duration) -> Duration {
         let third = pause / 3;
         let part = u32::try_from(self.hasher.hash_one(of) % 1000).unwrap_or(0);
-        pause - third * part / 1000
+        pause.saturating_sub(third * part / 1000)
     }
 }
 

@@ -5,8 +5,8 @@
 use crate::context::Context;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Resource, ResourceExt};
-use kubeop_cluster::error::{Doing, is_gone};
-use kubeop_core::Result;
+use kubeop_cluster::error::{Doing, is_conflict, is_gone};
+use kubeop_core::{Error, Result};
 use kubeop_crds::labels::FINALIZER;
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -22,12 +22,7 @@ pub(crate) async fn set<K>(ctx: &Context, api: &Api<K>, object: &K) -> Result<()
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
 {
-    if is_set(object) {
-        return Ok(());
-    }
-    let mut all = object.finalizers().to_vec();
-    all.push(FINALIZER.to_owned());
-    write(ctx, api, object, &all).await
+    write(ctx, api, object, true).await
 }
 
 /// Removes it, if need be; the resource may be gone afterwards.
@@ -35,22 +30,41 @@ pub(crate) async fn remove<K>(ctx: &Context, api: &Api<K>, object: &K) -> Result
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
 {
-    if !is_set(object) {
-        return Ok(());
-    }
-    let rest: Vec<String> = object.finalizers().iter().filter(|finalizer| *finalizer != FINALIZER).cloned().collect();
-    write(ctx, api, object, &rest).await
+    write(ctx, api, object, false).await
 }
 
-async fn write<K>(ctx: &Context, api: &Api<K>, object: &K, all: &[String]) -> Result<()>
+/// How often a version that moved on is read anew.
+const TRIES: usize = 5;
+
+async fn write<K>(ctx: &Context, api: &Api<K>, object: &K, wanted: bool) -> Result<()>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
 {
-    let patch = json!({ "metadata": { "uid": object.uid(), "resourceVersion": object.resource_version(), "finalizers": all } });
-    ctx.metrics.wrote("Finalizer", "patch");
-    match api.patch(&object.name_any(), &PatchParams::default(), &Patch::Merge(&patch)).await {
-        Ok(_) => Ok(()),
-        Err(error) if is_gone(&error) => Ok(()),
-        Err(error) => Err(error).doing(format_args!("writing the finalizer of {} {}", K::kind(&()), object.name_any())),
+    let name = object.name_any();
+    let what = || format!("writing the finalizer of {} {name}", K::kind(&()));
+    let mut current = object.clone();
+    for _ in 0..TRIES {
+        if is_set(&current) == wanted {
+            return Ok(());
+        }
+        let mut all: Vec<String> =
+            current.finalizers().iter().filter(|finalizer| *finalizer != FINALIZER).cloned().collect();
+        if wanted {
+            all.push(FINALIZER.to_owned());
+        }
+        let patch = json!({ "metadata": { "uid": current.uid(), "resourceVersion": current.resource_version(), "finalizers": all } });
+        ctx.metrics.wrote("Finalizer", "patch");
+        match api.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await {
+            Ok(_) => return Ok(()),
+            Err(error) if is_gone(&error) => return Ok(()),
+            Err(error) if is_conflict(&error) => {}
+            Err(error) => return Err(error).doing(what()),
+        }
+        // The store was behind.
+        match api.get_opt(&name).await.doing(what())? {
+            Some(live) if live.uid() == object.uid() => current = live,
+            _ => return Ok(()),
+        }
     }
+    Err(Error::unavailable(format!("{}: it keeps changing", what())))
 }

@@ -23,7 +23,8 @@ impl Grants {
         project: &str,
         decide: impl FnOnce(&HashMap<String, Quotas>) -> Result<(Quotas, T), E>,
     ) -> Result<T, E> {
-        let decided = self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(tenant.to_owned()).or_default().clone();
+        let decided =
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(tenant.to_owned()).or_default().clone();
         let mut decided = decided.lock().unwrap_or_else(PoisonError::into_inner);
         let own = decided.remove(project);
         match decide(&decided) {
@@ -115,7 +116,9 @@ mod tests {
         let spec = serde_json::json!({"tenant": "t", "namespace": "n", "quotas": {"cpu": "9"}});
         let asks = from(serde_json::json!({"metadata": {}, "spec": spec}));
         assert!(held(&asks, None).is_empty());
-        let has = from(serde_json::json!({"metadata": {}, "spec": spec, "status": {"granted": {"requests.cpu": "2", "nonsense": "1"}}}));
+        let has = from(
+            serde_json::json!({"metadata": {}, "spec": spec, "status": {"granted": {"requests.cpu": "2", "nonsense": "1"}}}),
+        );
         assert_eq!(held(&has, None), cpu("2"));
         let quota: ResourceQuota = serde_json::from_value(serde_json::json!({
             "metadata": {}, "spec": {"hard": {"requests.cpu": "1"}}, "status": {"hard": {"requests.cpu": "3"}},

@@ -56,20 +56,29 @@ pub(crate) struct State {
     print: u64,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+/// What was wanted at the last apply, and what the API server answered.
+#[derive(Clone, Debug)]
+struct Answer {
+    digest: u64,
+    state: State,
+    uid: String,
+}
+
+#[derive(Clone, Debug, Default)]
 struct Entry {
-    applied: Option<(u64, State)>,
+    applied: Option<Answer>,
     seen: Option<State>,
 }
 
 impl Entry {
-    fn clean(&self) -> Option<u64> {
-        let (digest, after) = self.applied?;
+    /// The last answer, if nothing has happened since.
+    fn stands(&self) -> Option<&Answer> {
+        let after = self.applied.as_ref()?;
         let current = match self.seen {
-            None => after.version > 0,
-            Some(seen) => seen.print == after.print || (seen.version > 0 && seen.version <= after.version),
+            None => after.state.version > 0,
+            Some(seen) => seen.print == after.state.print || (seen.version > 0 && seen.version <= after.state.version),
         };
-        current.then_some(digest)
+        current.then_some(after)
     }
 }
 
@@ -106,11 +115,11 @@ impl Ledger {
         State { version, print: self.digest(&value) }
     }
 
-    /// Whether exactly this was applied and still stands.
-    pub(crate) fn stands<K: Tracked>(&self, meta: &ObjectMeta, digest: u64) -> bool {
-        let Some(name) = &meta.name else { return false };
+    /// The uid of the object, if exactly this was applied and still stands.
+    pub(crate) fn stands<K: Tracked>(&self, meta: &ObjectMeta, digest: u64) -> Option<String> {
         let places = self.lock();
-        places.get(&place::<K>(meta)).and_then(|names| names.get(name)).and_then(Entry::clean) == Some(digest)
+        let answer = places.get(&place::<K>(meta))?.get(meta.name.as_ref()?)?.stands()?;
+        (answer.digest == digest).then(|| answer.uid.clone())
     }
 
     /// Whether anything is known of an object: if not, it most likely does not exist yet.
@@ -121,15 +130,15 @@ impl Ledger {
 
     /// Notes the answer to an apply.
     pub(crate) fn applied<K: Tracked>(&self, digest: u64, live: &K) {
-        let state = self.state(live);
-        self.change::<K, _>(live.meta(), |entry| entry.applied = Some((digest, state)));
+        let answer = Answer { digest, state: self.state(live), uid: live.meta().uid.clone().unwrap_or_default() };
+        self.change::<K, _>(live.meta(), |entry| entry.applied = Some(answer));
     }
 
     /// Notes what a watch shows; whether that is something else than what was applied.
     pub(crate) fn seen<K: Tracked>(&self, meta: &ObjectMeta, state: State) -> bool {
         self.change::<K, _>(meta, |entry| {
             entry.seen = Some(state);
-            entry.clean().is_none()
+            entry.stands().is_none()
         })
         .unwrap_or(false)
     }
@@ -145,6 +154,11 @@ impl Ledger {
                 places.remove(&place);
             }
         }
+    }
+
+    /// Forgets everything in a namespace: it was made anew, whatever the watches have not told yet.
+    pub(crate) fn forget_namespace(&self, namespace: &str) {
+        self.lock().retain(|(_, of), _| of.as_deref() != Some(namespace));
     }
 
     /// After a watch has listed everything anew: forgets what was not in the list, returning it.
@@ -212,7 +226,8 @@ mod tests {
     }
 
     fn policy(version: &str) -> NetworkPolicy {
-        serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "n", "resourceVersion": version}})).unwrap()
+        serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "n", "resourceVersion": version}}))
+            .unwrap()
     }
 
     #[test]
@@ -220,16 +235,16 @@ mod tests {
         let ledger = Ledger::default();
         let (wanted, live) = (quota("", "5", "0"), quota("10", "5", "0"));
         let digest = ledger.digest(&wanted);
-        assert!(!ledger.stands::<ResourceQuota>(&wanted.metadata, digest));
+        assert!(ledger.stands::<ResourceQuota>(&wanted.metadata, digest).is_none());
         ledger.applied(digest, &live);
-        assert!(ledger.stands::<ResourceQuota>(&wanted.metadata, digest));
-        assert!(!ledger.stands::<ResourceQuota>(&wanted.metadata, digest ^ 1), "something else is wanted");
+        assert!(ledger.stands::<ResourceQuota>(&wanted.metadata, digest).is_some());
+        assert!(ledger.stands::<ResourceQuota>(&wanted.metadata, digest ^ 1).is_none(), "something else is wanted");
         let see = |object: &ResourceQuota| ledger.seen::<ResourceQuota>(&object.metadata, ledger.state(object));
         assert!(!see(&live));
         assert!(!see(&quota("11", "5", "3")), "only the status moved");
-        assert!(ledger.stands::<ResourceQuota>(&wanted.metadata, digest));
+        assert!(ledger.stands::<ResourceQuota>(&wanted.metadata, digest).is_some());
         assert!(see(&quota("12", "500", "3")), "somebody changed it");
-        assert!(!ledger.stands::<ResourceQuota>(&wanted.metadata, digest));
+        assert!(ledger.stands::<ResourceQuota>(&wanted.metadata, digest).is_none());
     }
 
     #[test]
@@ -239,11 +254,11 @@ mod tests {
         assert!(ledger.seen::<NetworkPolicy>(&policy("11").metadata, metadata_state(&policy("11").metadata)));
         // The answer to our apply (version 10) is noted after the watch has shown somebody's version 11.
         ledger.applied(digest, &policy("10"));
-        assert!(!ledger.stands::<NetworkPolicy>(&policy("").metadata, digest));
+        assert!(ledger.stands::<NetworkPolicy>(&policy("").metadata, digest).is_none());
         // An older event that comes after our answer changes nothing.
         ledger.applied(digest, &policy("12"));
         ledger.seen::<NetworkPolicy>(&policy("11").metadata, metadata_state(&policy("11").metadata));
-        assert!(ledger.stands::<NetworkPolicy>(&policy("").metadata, digest));
+        assert!(ledger.stands::<NetworkPolicy>(&policy("").metadata, digest).is_some());
     }
 
     #[test]
@@ -263,6 +278,6 @@ mod tests {
     fn versions_that_are_no_numbers_spare_nothing() {
         let ledger = Ledger::default();
         ledger.applied(7, &policy("abc"));
-        assert!(!ledger.stands::<NetworkPolicy>(&policy("").metadata, 7));
+        assert!(ledger.stands::<NetworkPolicy>(&policy("").metadata, 7).is_none());
     }
 }

@@ -49,7 +49,12 @@ impl Metrics {
             writes: Family::default(),
             leading: Gauge::default(),
         };
-        registry.register_with_unit("reconcile_duration", "Time of one reconcile", Unit::Seconds, metrics.reconciles.clone());
+        registry.register_with_unit(
+            "reconcile_duration",
+            "Time of one reconcile",
+            Unit::Seconds,
+            metrics.reconciles.clone(),
+        );
         registry.register("writes", "Writes of objects to the API server", metrics.writes.clone());
         registry.register("leading", "Whether this process leads (1) or stands by (0)", metrics.leading.clone());
         metrics

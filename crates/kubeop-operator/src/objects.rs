@@ -37,7 +37,10 @@ pub(crate) trait Served: Tracked + Clone + Debug + DeserializeOwned {
 
     /// A sentence about a name that is somebody else's.
     fn not_ours(&self) -> Refusal {
-        Refusal::new(reason::NOT_OURS, format!("{} exists and is not ours; it is left alone", describe::<Self>(self.meta())))
+        Refusal::new(
+            reason::NOT_OURS,
+            format!("{} exists and is not ours; it is left alone", describe::<Self>(self.meta())),
+        )
     }
 }
 
@@ -89,9 +92,10 @@ pub(crate) async fn ensure<K: Served>(
 ) -> std::result::Result<Object<Applied, K>, Blocked> {
     let meta = object.wanted().meta();
     let digest = ctx.ledger.digest(object.wanted());
-    if ctx.ledger.stands::<K>(meta, digest) {
+    if let Some(uid) = ctx.ledger.stands::<K>(meta, digest) {
         // The API server answered to exactly this, and no watch has shown anything else since.
-        let live = object.wanted().clone();
+        let mut live = object.wanted().clone();
+        live.meta_mut().uid = Some(uid);
         return Ok(object.applied(live));
     }
     let api = K::api(&ctx.client, meta.namespace.as_deref());
@@ -101,7 +105,11 @@ pub(crate) async fn ensure<K: Served>(
     let mut pause = Duration::from_millis(10);
     for try_ in 0.. {
         // What nobody has ever seen most likely is not there; else it is read first.
-        let found = if young && try_ == 0 { None } else { api.get_opt(&name).await.doing(format_args!("reading {}", what()))? };
+        let found = if young && try_ == 0 {
+            None
+        } else {
+            api.get_opt(&name).await.doing(format_args!("reading {}", what()))?
+        };
         let written = match found {
             None => create(ctx, &api, object.wanted()).await,
             Some(live) => {
@@ -132,14 +140,25 @@ fn judge<K: Served>(live: &K, owner: &OwnedBy) -> std::result::Result<(), Blocke
         return Err(live.not_ours().into());
     }
     if live.meta().deletion_timestamp.is_some() {
-        return Err(Refusal::new(reason::DELETING, format!("{} is being deleted; it is made again when it is gone", describe::<K>(live.meta()))).into());
+        return Err(Refusal::new(
+            reason::DELETING,
+            format!("{} is being deleted; it is made again when it is gone", describe::<K>(live.meta())),
+        )
+        .into());
     }
     Ok(())
 }
 
 async fn create<K: Served>(ctx: &Context, api: &Api<K>, wanted: &K) -> std::result::Result<K, kube::Error> {
     ctx.metrics.wrote(K::KIND, "create");
-    api.create(&PostParams { field_manager: Some(labels::OPERATOR.to_owned()), ..PostParams::default() }, wanted).await
+    let made = api
+        .create(&PostParams { field_manager: Some(labels::OPERATOR.to_owned()), ..PostParams::default() }, wanted)
+        .await?;
+    if K::KIND == Namespace::KIND {
+        // Of its predecessor nothing is left, whatever the watches have not told yet.
+        ctx.ledger.forget_namespace(&made.name_any());
+    }
+    Ok(made)
 }
 
 async fn change<K: Served>(ctx: &Context, api: &Api<K>, wanted: &K, live: &K) -> std::result::Result<K, kube::Error> {
@@ -154,7 +173,11 @@ async fn change<K: Served>(ctx: &Context, api: &Api<K>, wanted: &K, live: &K) ->
 /// What we created belongs, for server-side apply, to another manager of our name ("Update" instead of "Apply"), so an apply would never remove a
 /// field we no longer want. The entry is handed over once, as client-go's `csaupgrade` does.
 async fn adopt_created_fields<K: Served>(api: &Api<K>, live: &K) -> std::result::Result<(), kube::Error> {
-    let mut ours = live.managed_fields().iter().enumerate().filter(|(_, entry)| entry.manager.as_deref() == Some(labels::OPERATOR));
+    let mut ours = live
+        .managed_fields()
+        .iter()
+        .enumerate()
+        .filter(|(_, entry)| entry.manager.as_deref() == Some(labels::OPERATOR));
     let (Some((at, entry)), None) = (ours.next(), ours.next()) else { return Ok(()) };
     if entry.operation.as_deref() != Some("Update") || entry.subresource.as_deref().is_some_and(|sub| !sub.is_empty()) {
         return Ok(());
@@ -181,7 +204,10 @@ fn may_catch_up(error: &kube::Error) -> bool {
 }
 
 fn terminating(status: &Status) -> bool {
-    status.details.as_ref().is_some_and(|details| details.causes.iter().any(|cause| cause.reason == "NamespaceTerminating"))
+    status
+        .details
+        .as_ref()
+        .is_some_and(|details| details.causes.iter().any(|cause| cause.reason == "NamespaceTerminating"))
 }
 
 /// A failed write as condition or failure.
@@ -198,7 +224,12 @@ fn blocked(error: kube::Error, what: &str) -> Blocked {
 }
 
 /// Removes an object of `owner` by its uid; whether it is gone (or was never ours).
-pub(crate) async fn remove<K: Served>(ctx: &Context, owner: &OwnedBy, namespace: Option<&str>, name: &str) -> Result<bool> {
+pub(crate) async fn remove<K: Served>(
+    ctx: &Context,
+    owner: &OwnedBy,
+    namespace: Option<&str>,
+    name: &str,
+) -> Result<bool> {
     let api = K::api(&ctx.client, namespace);
     let what = || format!("{} {name}", K::KIND);
     let Some(live) = api.get_opt(name).await.doing(format_args!("reading {}", what()))? else { return Ok(true) };

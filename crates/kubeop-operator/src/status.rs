@@ -42,10 +42,15 @@ where
         "status": after,
     });
     ctx.metrics.wrote("Status", "apply");
-    match api.patch_status(&object.name_any(), &PatchParams::apply(labels::OPERATOR).force(), &Patch::Apply(&patch)).await {
+    match api
+        .patch_status(&object.name_any(), &PatchParams::apply(labels::OPERATOR).force(), &Patch::Apply(&patch))
+        .await
+    {
         Ok(_) => {}
         Err(error) if is_gone(&error) => return Ok(()),
-        Err(error) => return Err(error).doing(format_args!("writing the status of {} {}", K::kind(&()), object.name_any())),
+        Err(error) => {
+            return Err(error).doing(format_args!("writing the status of {} {}", K::kind(&()), object.name_any()));
+        }
     }
     tell(ctx, object, before.map_or(&[], Conditioned::conditions), after.conditions());
     Ok(())

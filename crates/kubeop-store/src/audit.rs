@@ -142,17 +142,19 @@ macro_rules! page_where {
         page_sql!(columns!(), "audit_record", "at, id", concat!($anchor, " AND at < $3"), "$8", filtered!())
     };
     ($anchor:literal) => {
-        page_sql!(columns!(), "audit_record", "at, id", concat!($anchor, " AND at < $3 AND ", filtered!()), "$8", "TRUE")
+        page_sql!(
+            columns!(),
+            "audit_record",
+            "at, id",
+            concat!($anchor, " AND at < $3 AND ", filtered!()),
+            "$8",
+            "TRUE"
+        )
     };
 }
 
 /// A page of the records in `scope` that `filter` leaves, in order of (at, id). A scope of one project sees none.
-pub async fn list(
-    c: &mut Conn<'_>,
-    scope: Scope,
-    filter: &AuditFilter<'_>,
-    page: &Page,
-) -> Result<Vec<AuditRecord>> {
+pub async fn list(c: &mut Conn<'_>, scope: Scope, filter: &AuditFilter<'_>, page: &Page) -> Result<Vec<AuditRecord>> {
     let tenants = Filter { tenant_id: filter.tenant_id, ..Filter::default() };
     let Some(bound) = tenants.within(scope).filter(|bound| bound.project.is_none()) else { return Ok(Vec::new()) };
     let rest = filter.subject.is_some() || filter.action.is_some();

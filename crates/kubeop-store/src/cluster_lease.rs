@@ -58,9 +58,8 @@ pub async fn renew(c: &mut Conn<'_>, held: &ClusterLease) -> Result<Option<Clust
 
 /// Renews everything `me` holds in one statement; what is not in the answer was taken over.
 pub async fn renew_all(c: &mut Conn<'_>, me: Uuid) -> Result<Vec<ClusterLease>> {
-    let q = sql!(
-        "UPDATE cluster_lease SET counter = counter + 1 WHERE holder = $1 RETURNING cluster_id, holder, counter"
-    );
+    let q =
+        sql!("UPDATE cluster_lease SET counter = counter + 1 WHERE holder = $1 RETURNING cluster_id, holder, counter");
     Ok(on!(c, x => sqlx::query_as(q).bind(me).fetch_all(x).await)?)
 }
 
@@ -82,8 +81,7 @@ pub async fn take_over(c: &mut Conn<'_>, seen: &ClusterLease, me: Uuid) -> Resul
 /// Gives a lease up, so that another replica takes it without waiting; `false` if `me` does not hold it. The row stays, held by nobody,
 /// so that the counter never begins again.
 pub async fn release(c: &mut Conn<'_>, cluster_id: ClusterId, me: Uuid) -> Result<bool> {
-    let q =
-        sql!("UPDATE cluster_lease SET holder = $3, counter = counter + 1 WHERE cluster_id = $1 AND holder = $2");
+    let q = sql!("UPDATE cluster_lease SET holder = $3, counter = counter + 1 WHERE cluster_id = $1 AND holder = $2");
     let rows = on!(c, x => sqlx::query(q)
         .bind(cluster_id.0)
         .bind(me)

@@ -147,12 +147,7 @@ macro_rules! page_where {
 }
 
 /// A page of those in `scope` that `filter` leaves (they have no name: one in the filter leaves none).
-pub async fn list(
-    c: &mut Conn<'_>,
-    scope: Scope,
-    filter: &Filter<'_>,
-    page: &Page,
-) -> Result<Vec<IssuedKubeconfig>> {
+pub async fn list(c: &mut Conn<'_>, scope: Scope, filter: &Filter<'_>, page: &Page) -> Result<Vec<IssuedKubeconfig>> {
     let Some(bound) = filter.within(scope).filter(|bound| bound.name.is_none()) else { return Ok(Vec::new()) };
     let q = match (bound.project, bound.tenant, bound.cluster) {
         (Some(_), ..) => page_where!("project_id = $5"),

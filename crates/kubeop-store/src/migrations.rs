@@ -100,13 +100,12 @@ fn migrator(pg: bool) -> Result<Migrator> {
 /// # Errors
 /// A defect in the migrations.
 pub fn fingerprint(pg: bool) -> Result<String> {
-    let mut bytes = [0_u8; 8];
-    for migration in migrator(pg)?.iter() {
-        for (place, byte) in bytes.iter_mut().zip(migration.checksum.iter()) {
-            *place = place.rotate_left(1) ^ byte;
-        }
+    let mut mixed = 0_u64;
+    for byte in migrator(pg)?.iter().flat_map(|migration| migration.checksum.iter()) {
+        mixed = mixed.rotate_left(5) ^ u64::from(*byte);
+        mixed = mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     }
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(format!("{mixed:016x}"))
 }
 
 /// Brings the schema up to this binary's version, on a connection of its own (an error leaves sqlx's advisory lock held until it closes).

@@ -36,8 +36,22 @@ impl Page {
 macro_rules! page_sql {
     ($columns:expr, $table:literal, $key:literal, $anchor:expr, $limit:literal, $rest:expr) => {
         $crate::statements::sql!(concat!(
-            "SELECT * FROM (SELECT ", $columns, " FROM ", $table, " WHERE ", $anchor, " AND (", $key, ") > ($1, $2) ORDER BY ", $key,
-            " LIMIT ", $limit, ") AS page WHERE ", $rest, " ORDER BY ", $key
+            "SELECT * FROM (SELECT ",
+            $columns,
+            " FROM ",
+            $table,
+            " WHERE ",
+            $anchor,
+            " AND (",
+            $key,
+            ") > ($1, $2) ORDER BY ",
+            $key,
+            " LIMIT ",
+            $limit,
+            ") AS page WHERE ",
+            $rest,
+            " ORDER BY ",
+            $key
         ))
     };
 }

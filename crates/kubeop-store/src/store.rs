@@ -69,6 +69,8 @@ impl Store {
             ("lock_timeout", "10s"),
             ("idle_in_transaction_session_timeout", "60s"),
             ("default_transaction_isolation", "read committed"),
+            // Compiling a plan takes longer than any of our statements.
+            ("jit", "off"),
         ]);
         let pool = pg::PgPoolOptions::new()
             .max_connections(options.pg_connections)

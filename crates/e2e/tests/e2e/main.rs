@@ -1,2 +1,12 @@
-//! End-to-end tests.
+//! End-to-end tests: the product as its users see it, against a real API server, real databases and stock clients. `cargo xtask test` brings what they need.
+
+mod access;
+mod crash;
+mod deleting;
+mod operations;
+mod outage;
+mod policy;
+mod replicas;
+mod samples;
+mod shutdown;
 mod walkthrough;

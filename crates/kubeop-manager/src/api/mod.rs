@@ -5,11 +5,12 @@
 pub mod analytics;
 pub mod apps;
 pub mod audit;
+pub mod change;
 pub mod clusters;
 pub mod invoices;
 pub mod kubeconfigs;
 pub mod list;
-pub mod merge;
+
 pub mod platform;
 pub mod policy;
 pub mod projects;

@@ -27,13 +27,6 @@ pub const INGEST_LIMIT: usize = 16 << 20;
 /// A JSON body read as `T`.
 pub struct Body<T, const LIMIT: usize = DEFAULT_LIMIT>(pub T);
 
-/// A JSON body as it was sent, documented as `T` (merge patches).
-pub struct RawBody<T, const LIMIT: usize = DEFAULT_LIMIT> {
-    /// The value.
-    pub value: Value,
-    shape: std::marker::PhantomData<T>,
-}
-
 /// The bytes of a body of one of these media types, at most `limit` of them.
 pub async fn read_bytes(request: Request, limit: usize, media_types: &[&str]) -> Result<(Bytes, String), ApiError> {
     let media_type = request
@@ -61,7 +54,8 @@ pub async fn read_bytes(request: Request, limit: usize, media_types: &[&str]) ->
     }
 }
 
-async fn read_value(request: Request, limit: usize, media_types: &[&str]) -> Result<Value, ApiError> {
+/// The JSON value of a body.
+pub async fn read_value(request: Request, limit: usize, media_types: &[&str]) -> Result<Value, ApiError> {
     let (bytes, _) = read_bytes(request, limit, media_types).await?;
     Ok(strict_json::parse(&bytes)?)
 }
@@ -75,22 +69,7 @@ impl<S: Send + Sync, T: DeserializeOwned, const LIMIT: usize> FromRequest<S> for
     }
 }
 
-impl<S: Send + Sync, T, const LIMIT: usize> FromRequest<S> for RawBody<T, LIMIT> {
-    type Rejection = ApiError;
-
-    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
-        let value = read_value(request, LIMIT, &["application/json", "application/merge-patch+json"]).await?;
-        Ok(Self { value, shape: std::marker::PhantomData })
-    }
-}
-
 impl<T: JsonSchema, const LIMIT: usize> OperationInput for Body<T, LIMIT> {
-    fn operation_input(ctx: &mut GenContext, operation: &mut Operation) {
-        Json::<T>::operation_input(ctx, operation);
-    }
-}
-
-impl<T: JsonSchema, const LIMIT: usize> OperationInput for RawBody<T, LIMIT> {
     fn operation_input(ctx: &mut GenContext, operation: &mut Operation) {
         Json::<T>::operation_input(ctx, operation);
     }

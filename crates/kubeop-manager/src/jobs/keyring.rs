@@ -6,19 +6,17 @@ use crate::clusters::Keyring;
 use crate::vault::MasterKey;
 use kubeop_core::clock::{Clock, IdSource};
 use kubeop_core::{Error, Result};
-use kubeop_store::Store;
 use kubeop_store::encryption_seed::{self, EncryptionSeed};
+use kubeop_store::{Store, meta};
+
+/// The row of `meta` by which replicas that find no seed take turns.
+const FIRST: &str = "first_encryption_seed";
 
 /// Opens every seed; makes the first one.
 pub async fn open(store: &Store, master: &MasterKey, clock: &dyn Clock, ids: &dyn IdSource) -> Result<Keyring> {
     let mut rows = encryption_seed::list(&mut store.read().await?.conn()).await?;
     if rows.is_empty() {
-        let (seed, wrapped) = master.new_seed(ids.next())?;
-        let row = EncryptionSeed { id: seed.id, master_key_id: master.id(), wrapped, created_at: clock.now() };
-        let mut tx = store.begin().await?;
-        encryption_seed::insert(&mut tx.conn(), &row).await?;
-        tx.commit().await?;
-        rows = encryption_seed::list(&mut store.read().await?.conn()).await?;
+        rows = make_first(store, master, clock, ids).await?;
     }
     let wrong = |id: &str| {
         Error::invalid(format!(
@@ -35,4 +33,25 @@ pub async fn open(store: &Store, master: &MasterKey, clock: &dyn Clock, ids: &dy
         })
         .collect::<Result<Vec<_>>>()
         .map(Keyring::new)
+}
+
+/// Makes the first seed, or waits for the replica that does: two seeds, of which each replica knows its own, would hide clusters from one of them.
+async fn make_first(
+    store: &Store,
+    master: &MasterKey,
+    clock: &dyn Clock,
+    ids: &dyn IdSource,
+) -> Result<Vec<EncryptionSeed>> {
+    let (seed, wrapped) = master.new_seed(ids.next())?;
+    let row = EncryptionSeed { id: seed.id, master_key_id: master.id(), wrapped, created_at: clock.now() };
+    let mut tx = store.begin().await?;
+    // Holds the row until the commit, also where it is there already.
+    meta::put_if_absent(&mut tx.conn(), FIRST, &row.id.to_string()).await?;
+    let mut rows = encryption_seed::list(&mut tx.conn()).await?;
+    if rows.is_empty() {
+        encryption_seed::insert(&mut tx.conn(), &row).await?;
+        rows.push(row);
+    }
+    tx.commit().await?;
+    Ok(rows)
 }

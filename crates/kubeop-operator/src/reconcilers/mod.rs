@@ -58,7 +58,11 @@ async fn control<K, F>(
         .await;
 }
 
-async fn measured<K, F>(reconcile: impl Fn(Arc<K>, Arc<Context>) -> F, object: Arc<K>, ctx: Arc<Context>) -> Result<Action>
+async fn measured<K, F>(
+    reconcile: impl Fn(Arc<K>, Arc<Context>) -> F,
+    object: Arc<K>,
+    ctx: Arc<Context>,
+) -> Result<Action>
 where
     K: Resource<DynamicType = ()>,
     F: Future<Output = Result<Action>>,

@@ -22,7 +22,13 @@ async fn an_app_becomes_workload_service_ingress_and_claim_and_goes_again() {
     let world = World::new().await;
     world.ready_project("web").await;
     let (namespace, host) = (world.namespace("web"), format!("{}.example", world.tenant));
-    world.app("web", "shop", json!({"delivery": {"image": {"ref": "nginx:1.25", "replicas": 2}}, "hosts": [host.to_uppercase()]})).await;
+    world
+        .app(
+            "web",
+            "shop",
+            json!({"delivery": {"image": {"ref": "nginx:1.25", "replicas": 2}}, "hosts": [host.to_uppercase()]}),
+        )
+        .await;
     let app = world.app_until("web", "shop", |app| reason(app) == "RollingOut").await;
     let status = app.status.clone().unwrap();
     assert_eq!((status.image.as_deref(), status.hosts), (Some("docker.io/library/nginx:1.25"), vec![host.clone()]));
@@ -39,7 +45,9 @@ async fn an_app_becomes_workload_service_ingress_and_claim_and_goes_again() {
     let apps: Api<App> = Api::namespaced(world.client.clone(), &namespace);
     let change = json!({"spec": {"hosts": null, "delivery": {"image": {"ref": "nginx:1.26", "replicas": 0}}}});
     apps.patch("shop", &PatchParams::default(), &Patch::Merge(change)).await.unwrap();
-    let app = world.app_until("web", "shop", |app| is_ready(app) && app.status.as_ref().unwrap().pods.as_deref() == Some("0/0")).await;
+    let app = world
+        .app_until("web", "shop", |app| is_ready(app) && app.status.as_ref().unwrap().pods.as_deref() == Some("0/0"))
+        .await;
     assert_eq!(app.status.unwrap().observed_generation, app.metadata.generation);
     world.until_gone::<Ingress>(Some(&namespace), "shop").await;
     world.until_gone::<DnsRecord>(None, &host).await;

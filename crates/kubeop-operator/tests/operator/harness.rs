@@ -59,9 +59,11 @@ fn operator() -> Arc<Running> {
             let registered = admin();
             let options = Options { version: "test".into(), webhook: None, policy: RawPolicy::default() };
             bootstrap::install(&registered, &install::objects(&options).unwrap(), INSTANCE).await.unwrap();
-            let newest = policy::version(&registered).await.unwrap().unwrap_or(0);
-            policy::publish(&registered, &usual_policy(), newest + 1).await.unwrap();
-            let client = as_service_account(&kubeconfig(), &AddressPolicy::default(), registered, ServiceAccountName::Operator).await.unwrap();
+            publish(&registered, &usual_policy()).await;
+            let client =
+                as_service_account(&kubeconfig(), &AddressPolicy::default(), registered, ServiceAccountName::Operator)
+                    .await
+                    .unwrap();
             let config = kubeop_operator::Config {
                 client,
                 identity: format!("test-{}", fresh()),
@@ -81,6 +83,16 @@ fn operator() -> Arc<Running> {
     running
 }
 
+/// Publishes a policy as the newest, whoever else publishes; its version.
+pub(crate) async fn publish(client: &Client, raw: &RawPolicy) -> i64 {
+    loop {
+        let next = policy::version(client).await.unwrap().unwrap_or(0) + 1;
+        if policy::publish(client, raw, next).await.unwrap() {
+            return next;
+        }
+    }
+}
+
 /// The policy outside tests of the policy.
 pub(crate) fn usual_policy() -> RawPolicy {
     RawPolicy { image_allowlist: vec!["docker.io".into()], ..RawPolicy::default() }
@@ -88,7 +100,8 @@ pub(crate) fn usual_policy() -> RawPolicy {
 
 fn kubeconfig() -> Kubeconfig {
     #[expect(clippy::disallowed_methods, reason = "the test command tells where the cluster is")]
-    let path = std::env::var("KUBEOP_TEST_KUBECONFIG").expect("KUBEOP_TEST_KUBECONFIG is not set: run cargo xtask test");
+    let path =
+        std::env::var("KUBEOP_TEST_KUBECONFIG").expect("KUBEOP_TEST_KUBECONFIG is not set: run cargo xtask test");
     Kubeconfig::parse(&std::fs::read_to_string(&path).unwrap(), Intake { insecure: true }).unwrap()
 }
 
@@ -153,9 +166,12 @@ impl World {
 
     /// Creates an App in a project's namespace.
     pub(crate) async fn app(&self, project: &str, name: &str, spec: serde_json::Value) -> App {
-        self.create(Some(&self.namespace(project)), json!({
-            "apiVersion": "platform.kubeop.io/v1alpha1", "kind": "App", "metadata": {"name": name}, "spec": spec,
-        }))
+        self.create(
+            Some(&self.namespace(project)),
+            json!({
+                "apiVersion": "platform.kubeop.io/v1alpha1", "kind": "App", "metadata": {"name": name}, "spec": spec,
+            }),
+        )
         .await
     }
 
@@ -163,7 +179,10 @@ impl World {
     where
         K: Scoped + serde::Serialize,
     {
-        K::api(&self.client, namespace).create(&PostParams::default(), &serde_json::from_value(object).unwrap()).await.unwrap()
+        K::api(&self.client, namespace)
+            .create(&PostParams::default(), &serde_json::from_value(object).unwrap())
+            .await
+            .unwrap()
     }
 
     pub(crate) async fn get<K: Scoped>(&self, namespace: Option<&str>, name: &str) -> Option<K> {
@@ -184,14 +203,29 @@ impl World {
 
     /// Waits until an object is as `is` says.
     pub(crate) async fn until<K: Scoped>(&self, namespace: Option<&str>, name: &str, is: impl Fn(&K) -> bool) -> K {
+        self.until_for(Duration::from_secs(20), namespace, name, is).await
+    }
+
+    /// The same with its own patience.
+    pub(crate) async fn until_for<K: Scoped>(
+        &self,
+        patience: Duration,
+        namespace: Option<&str>,
+        name: &str,
+        is: impl Fn(&K) -> bool,
+    ) -> K {
         let started = Instant::now();
         loop {
             let found = self.get::<K>(namespace, name).await;
             match found {
                 Some(object) if is(&object) => return object,
-                other if started.elapsed() > Duration::from_secs(20) => {
+                other if started.elapsed() > patience => {
                     let shown = other.map(|o| serde_json::to_string_pretty(&o).unwrap_or_default());
-                    panic!("{} {namespace:?}/{name} is not as expected after 20 s: {}", K::kind(&()), shown.unwrap_or_else(|| "absent".into()));
+                    panic!(
+                        "{} {namespace:?}/{name} is not as expected after {patience:?}: {}",
+                        K::kind(&()),
+                        shown.unwrap_or_else(|| "absent".into())
+                    );
                 }
                 _ => tokio::time::sleep(Duration::from_millis(20)).await,
             }
@@ -203,7 +237,7 @@ impl World {
         let started = Instant::now();
         while let Some(object) = self.get::<K>(namespace, name).await {
             let shown = || serde_json::to_string_pretty(&object).unwrap_or_default();
-            assert!(started.elapsed() < Duration::from_secs(60), "{} {name} is still there: {}", K::kind(&()), shown());
+            assert!(started.elapsed() < Duration::from_mins(1), "{} {name} is still there: {}", K::kind(&()), shown());
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
@@ -222,13 +256,17 @@ impl World {
 }
 
 /// `Ready`: whether it is true, and its reason.
-pub(crate) fn ready(conditions: Option<&[k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition]>) -> (bool, String) {
+pub(crate) fn ready(
+    conditions: Option<&[k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition]>,
+) -> (bool, String) {
     let found = conditions.and_then(|all| find(all, READY));
     (found.is_some_and(|c| c.status == "True"), found.map(|c| c.reason.clone()).unwrap_or_default())
 }
 
 /// A kind with its API, whatever its scope.
-pub(crate) trait Scoped: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + serde::Serialize {
+pub(crate) trait Scoped:
+    Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + serde::Serialize
+{
     fn api(client: &Client, namespace: Option<&str>) -> Api<Self>;
 }
 

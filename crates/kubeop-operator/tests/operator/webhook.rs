@@ -28,7 +28,9 @@ async fn answer(stream: TcpStream, client: Client) -> Option<()> {
         let (head, body) = loop {
             let text = String::from_utf8_lossy(&seen).into_owned();
             if let Some((head, body)) = text.split_once("\r\n\r\n") {
-                let length: usize = head.lines().find_map(|l| l.to_lowercase().strip_prefix("content-length: ").map(|n| n.parse().unwrap()))?;
+                let length: usize = head
+                    .lines()
+                    .find_map(|l| l.to_lowercase().strip_prefix("content-length: ").map(|n| n.parse().unwrap()))?;
                 if body.len() >= length {
                     break (head.to_owned(), body.to_owned());
                 }
@@ -40,14 +42,19 @@ async fn answer(stream: TcpStream, client: Client) -> Option<()> {
         seen.clear();
         let review: Value = serde_json::from_str(&body).ok()?;
         let uid = &review["request"]["uid"];
-        let nonce = review["request"]["object"]["metadata"]["labels"]["app.kubeop.io/canary"].as_str().unwrap_or_default();
+        let nonce =
+            review["request"]["object"]["metadata"]["labels"]["app.kubeop.io/canary"].as_str().unwrap_or_default();
         let response = if head.starts_with("POST /canary") {
             json!({"uid": uid, "allowed": false, "status": {"message": format!("kubeop canary {nonce}")}})
         } else {
             json!({"uid": uid, "allowed": true})
         };
-        let body = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response}).to_string();
-        let reply = format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        let body =
+            json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response}).to_string();
+        let reply = format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
         tls.write_all(reply.as_bytes()).await.ok()?;
         tls.flush().await.ok()?;
     }
@@ -68,7 +75,9 @@ async fn the_webhook_gets_a_certificate_and_fails_closed_only_after_it_answered(
     bootstrap::remove_webhook(&world.client).await.unwrap();
     api.patch(names::WEBHOOK, &PatchParams::apply("kubeop").force(), &Patch::Apply(&wanted)).await.unwrap();
 
-    let trusted = |config: &ValidatingWebhookConfiguration| config.webhooks.iter().flatten().all(|hook| hook.client_config.ca_bundle.is_some());
+    let trusted = |config: &ValidatingWebhookConfiguration| {
+        config.webhooks.iter().flatten().all(|hook| hook.client_config.ca_bundle.is_some())
+    };
     let policy = |config: &ValidatingWebhookConfiguration, name: &str| {
         config.webhooks.iter().flatten().find(|hook| hook.name == name).unwrap().failure_policy.clone().unwrap()
     };
@@ -83,7 +92,11 @@ async fn the_webhook_gets_a_certificate_and_fails_closed_only_after_it_answered(
             tokio::spawn(answer(stream, admin()));
         }
     });
-    world.until::<ValidatingWebhookConfiguration>(None, names::WEBHOOK, |config| policy(config, names::WEBHOOK_PROJECTS) == "Fail").await;
+    world
+        .until::<ValidatingWebhookConfiguration>(None, names::WEBHOOK, |config| {
+            policy(config, names::WEBHOOK_PROJECTS) == "Fail"
+        })
+        .await;
     assert_eq!(status::canary(&world.client, fresh()).await.unwrap(), status::Canary::Ours);
 
     let secret: Secret = world.get(Some("kubeop-system"), names::TLS_SECRET).await.unwrap();

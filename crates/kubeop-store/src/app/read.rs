@@ -54,7 +54,8 @@ pub struct AppSpec {
 
 /// The specs of all apps in order of the primary key, beginning after `after`: for platform-wide figures.
 pub async fn specs(c: &mut Conn<'_>, after: Option<(TenantId, AppId)>, rows: u32) -> Result<Vec<AppSpec>> {
-    let q = sql!("SELECT tenant_id, id, spec FROM app WHERE (tenant_id, id) > ($1, $2) ORDER BY tenant_id, id LIMIT $3");
+    let q =
+        sql!("SELECT tenant_id, id, spec FROM app WHERE (tenant_id, id) > ($1, $2) ORDER BY tenant_id, id LIMIT $3");
     let (tenant, app) = after.map_or((Uuid::nil(), Uuid::nil()), |(tenant, app)| (tenant.0, app.0));
     Ok(on!(c, x => sqlx::query_as(q).bind(tenant).bind(app).bind(limit(rows)).fetch_all(x).await)?)
 }

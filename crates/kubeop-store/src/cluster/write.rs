@@ -103,7 +103,8 @@ pub async fn set_bootstrap(
     state: BootstrapState,
     message: Option<&str>,
 ) -> Result<bool> {
-    let q = sql!("UPDATE cluster SET bootstrap_state = $2, bootstrap_message = $3 WHERE id = $1 AND deleted_at IS NULL");
+    let q =
+        sql!("UPDATE cluster SET bootstrap_state = $2, bootstrap_message = $3 WHERE id = $1 AND deleted_at IS NULL");
     let rows = on!(c, x => sqlx::query(q)
         .bind(id.0)
         .bind(state.as_str())

@@ -36,12 +36,7 @@ struct Row {
 
 /// Records what was seen on a cluster at `at`, in the order seen: of one resource the last counts. What has no row is passed over, what is
 /// as recorded is not written, and what was recorded later than `at` stays. Returns how many rows were written.
-pub async fn observe_many(
-    c: &mut Conn<'_>,
-    cluster_id: ClusterId,
-    seen: &[Observation],
-    at: Timestamp,
-) -> Result<u64> {
+pub async fn observe_many(c: &mut Conn<'_>, cluster_id: ClusterId, seen: &[Observation], at: Timestamp) -> Result<u64> {
     let q = c.pick(
         sql!(pg: "INSERT INTO cluster_observed (cluster_id, kind, entity_id, status, uid, observed_at) \
               SELECT o.cluster_id, o.kind, o.entity_id, COALESCE(v.status, CAST('null' AS jsonb)), v.uid, $3 \

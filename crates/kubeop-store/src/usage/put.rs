@@ -131,12 +131,7 @@ async fn put_sqlite(conn: &mut SqliteConnection, rows: &[Row<'_>], now: Ts) -> R
 }
 
 /// The one statement of the crate that is built at run time (its length depends on the chunk); tested with more than one chunk.
-async fn insert(
-    conn: &mut SqliteConnection,
-    chunk: &[Row<'_>],
-    now: Ts,
-    conflict: &'static str,
-) -> Result<u64> {
+async fn insert(conn: &mut SqliteConnection, chunk: &[Row<'_>], now: Ts, conflict: &'static str) -> Result<u64> {
     let mut q = QueryBuilder::<Sqlite>::new(
         "INSERT INTO usage_hour (bucket, tenant_id, project_id, source, cpu_milli, mem_mib, revision, updated_at) ",
     );

@@ -2,8 +2,8 @@
 
 use crate::cluster_object::{key, mark};
 use crate::fixture::{add_tree, at, cluster};
-use kubeop_store::cluster_object::{self as object, Failure, Key, ObjectKind, Observation};
 use kubeop_store::Conn;
+use kubeop_store::cluster_object::{self as object, Failure, Key, ObjectKind, Observation};
 use uuid::Uuid;
 
 async fn due(c: &mut Conn<'_>, now: i64) -> Vec<u128> {

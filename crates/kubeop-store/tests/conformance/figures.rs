@@ -6,8 +6,10 @@ use crate::usage::sample;
 use kubeop_store::usage::{self, Sample};
 use kubeop_store::{Conn, Filter, Page, Store, app};
 use sqlx::{AssertSqlSafe, Executor};
+use std::fmt::Write;
 use std::time::{Duration, Instant};
 
+#[expect(clippy::cast_precision_loss, reason = "a figure to look at")]
 fn rate(what: &str, rows: usize, took: Duration) {
     println!("{what}: {rows} rows in {took:?}: {:.0} rows/s", rows as f64 / took.as_secs_f64());
 }
@@ -67,7 +69,7 @@ async fn copy_figures(store: Store) {
             hourly.sort_by_key(|one| one.tenant_id);
             for one in hourly {
                 let nil = uuid::Uuid::nil();
-                text += &format!("{}\t{}\t{nil}\t\t5\t10\t1\t{}\n", one.bucket, one.tenant_id, at(0));
+                writeln!(text, "{}\t{}\t{nil}\t\t5\t10\t1\t{}", one.bucket, one.tenant_id, at(0)).unwrap();
             }
         }
         let begun = Instant::now();
@@ -95,7 +97,10 @@ async fn list_figures(store: Store) {
             c.execute(AssertSqlSafe(fill("randomblob(16)", "1772323200000000 + n.i * 1000000"))).await.map(|_| ())
         }
         Conn::Pg(c) => c
-            .execute(AssertSqlSafe(String::from("SET LOCAL statement_timeout = 0; ") + &fill("gen_random_uuid()", "'2026-03-01'::timestamptz + n.i * interval '1 s'")))
+            .execute(AssertSqlSafe(
+                String::from("SET LOCAL statement_timeout = 0; ")
+                    + &fill("gen_random_uuid()", "'2026-03-01'::timestamptz + n.i * interval '1 s'"),
+            ))
             .await
             .map(|_| ()),
     }
@@ -117,7 +122,11 @@ async fn list_figures(store: Store) {
         ("of a tenant by name", as_tenant(tenant), Filter { name: Some("app-77"), ..Filter::default() }),
         ("by name", all(), Filter { name: Some("app-77"), ..Filter::default() }),
     ] {
-        for (place, after) in [("first", None), ("middle", Some((at(500), uuid::Uuid::nil()))), ("last", Some((at(999), uuid::Uuid::nil())))] {
+        for (place, after) in [
+            ("first", None),
+            ("middle", Some((at(500), uuid::Uuid::nil()))),
+            ("last", Some((at(999), uuid::Uuid::nil()))),
+        ] {
             let page = Page { after, limit: 100 };
             let mut times: Vec<Duration> = Vec::new();
             let mut rows = 0;

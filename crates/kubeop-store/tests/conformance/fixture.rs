@@ -108,7 +108,7 @@ pub(crate) fn app(project: &Project, n: u128) -> App {
         project_id: project.id,
         cluster_id: project.cluster_id,
         name: label(&format!("app-{n}")),
-        spec: json!({"delivery": {"image": {"ref": "nginx", "replicas": n as u64}}}),
+        spec: json!({"delivery": {"image": {"ref": "nginx", "replicas": u64::try_from(n).unwrap()}}}),
         labels: map(&[]),
         version: 1,
         created_at: at(i64::try_from(n).unwrap()),

@@ -12,7 +12,6 @@ macro_rules! both {
     ($($(#[$meta:meta])* async fn $name:ident($store:ident) $body:block)*) => {$(
         $(#[$meta])*
         mod $name {
-            #[allow(unused_imports, clippy::allow_attributes, reason = "not every test needs what its file imports")]
             use super::*;
 
             async fn check($store: kubeop_store::Store) $body

@@ -2,6 +2,14 @@
 //!
 //! Invariant: a behaviour that is tested on one database only is written so on purpose, next to the reason.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking, its helpers too"
+)]
+
 #[macro_use]
 mod harness;
 

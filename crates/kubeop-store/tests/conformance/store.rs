@@ -189,10 +189,8 @@ async fn postgres_sessions_have_time_outs() {
             ("transaction_isolation", "read committed"),
             ("application_name", "kubeop"),
         ] {
-            let found: String = sqlx::query_scalar(sqlx::AssertSqlSafe(format!("SHOW {setting}")))
-                .fetch_one(&mut *c)
-                .await
-                .unwrap();
+            let found: String =
+                sqlx::query_scalar(sqlx::AssertSqlSafe(format!("SHOW {setting}"))).fetch_one(&mut *c).await.unwrap();
             assert_eq!(found, value, "{setting}");
         }
     })

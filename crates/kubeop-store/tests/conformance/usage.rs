@@ -38,14 +38,18 @@ fn counts(created: u64, updated: u64, unchanged: u64) -> Counts {
 async fn ledger(store: &Store) -> BTreeMap<(i64, Uuid, Uuid, String), (i64, i64)> {
     let mut read = store.read().await.unwrap();
     let rows: Vec<(kubeop_store::Ts, Uuid, Uuid, String, i64, i64)> = match read.conn() {
-        Conn::Sqlite(c) => sqlx::query_as("SELECT bucket, tenant_id, project_id, source, cpu_milli, mem_mib FROM usage_hour")
-            .fetch_all(c)
-            .await
-            .unwrap(),
-        Conn::Pg(c) => sqlx::query_as("SELECT bucket, tenant_id, project_id, source, cpu_milli, mem_mib FROM usage_hour")
-            .fetch_all(c)
-            .await
-            .unwrap(),
+        Conn::Sqlite(c) => {
+            sqlx::query_as("SELECT bucket, tenant_id, project_id, source, cpu_milli, mem_mib FROM usage_hour")
+                .fetch_all(c)
+                .await
+                .unwrap()
+        }
+        Conn::Pg(c) => {
+            sqlx::query_as("SELECT bucket, tenant_id, project_id, source, cpu_milli, mem_mib FROM usage_hour")
+                .fetch_all(c)
+                .await
+                .unwrap()
+        }
     };
     rows.into_iter()
         .map(|row| ((jiff::Timestamp::from(row.0).as_second(), row.1, row.2, row.3), (row.4, row.5)))

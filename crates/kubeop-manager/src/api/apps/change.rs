@@ -3,79 +3,50 @@
 //! Invariant: a spec is accepted by the same rules as on creation.
 
 use super::{KIND, answer, create, get, hosts, missing, spec};
-use crate::api::merge::{id_in_body, patched, unchanged};
+use crate::api::change::{Change, unchanged};
 use crate::api::policy;
 use crate::auth::caller::{Caller, Deed};
 use crate::auth::permission::WriteApps;
 use crate::http::answer::Item;
-use crate::http::body::{APP_LIMIT, Body, RawBody};
+use crate::http::body::APP_LIMIT;
 use crate::http::error::ApiResult;
 use crate::http::params::{IfMatch, ItemId, ItemQueryExt, Query};
 use crate::sync::{objects, settle};
 use kubeop_api::app::{App as Answer, AppInput};
 use kubeop_api::resource::{ItemQuery, check_labels};
-use kubeop_api::tolerant;
 use kubeop_core::{Error, Result};
 use kubeop_store::app::{self, App};
 use kubeop_store::project;
 use serde_json::Value;
 
-/// What a change of an item is: all of its mutable fields, or some.
-enum Change {
-    Replace(Box<AppInput>),
-    Patch(Value),
-}
-
-/// Replaces an app's mutable fields.
-pub async fn replace(
+/// Replaces or patches the app of the path.
+pub async fn handle(
     caller: Caller<WriteApps>,
     ItemId(id): ItemId,
     if_match: IfMatch,
     Query(query): Query<ItemQuery>,
-    Body(input): Body<AppInput, APP_LIMIT>,
+    change: Change<AppInput, APP_LIMIT>,
 ) -> ApiResult<Item<Answer>> {
-    Ok(change(caller, &id, if_match, &query, Change::Replace(Box::new(input))).await?)
+    Ok(apply(caller, &id, if_match, &query, change).await?)
 }
 
-/// Patches an app.
-pub async fn patch(
-    caller: Caller<WriteApps>,
-    ItemId(id): ItemId,
-    if_match: IfMatch,
-    Query(query): Query<ItemQuery>,
-    body: RawBody<AppInput, APP_LIMIT>,
-) -> ApiResult<Item<Answer>> {
-    Ok(change(caller, &id, if_match, &query, Change::Patch(body.value)).await?)
-}
-
-/// Replaces the app that the body names.
-pub async fn replace_in_collection(
+/// Replaces or patches the app that the body names.
+pub async fn handle_in_collection(
     caller: Caller<WriteApps>,
     if_match: IfMatch,
     Query(query): Query<ItemQuery>,
-    Body(input): Body<AppInput, APP_LIMIT>,
+    change: Change<AppInput, APP_LIMIT>,
 ) -> ApiResult<Item<Answer>> {
-    let id = id_in_body(input.id.as_ref())?;
-    Ok(change(caller, &id, if_match, &query, Change::Replace(Box::new(input))).await?)
+    let id = change.id(|input| input.id.clone())?;
+    Ok(apply(caller, &id, if_match, &query, change).await?)
 }
 
-/// Patches the app that the body names.
-pub async fn patch_in_collection(
-    caller: Caller<WriteApps>,
-    if_match: IfMatch,
-    Query(query): Query<ItemQuery>,
-    body: RawBody<AppInput, APP_LIMIT>,
-) -> ApiResult<Item<Answer>> {
-    let id = id_in_body(tolerant::from_value::<AppInput>(body.value.clone())?.id.as_ref())?;
-    Ok(change(caller, &id, if_match, &query, Change::Patch(body.value)).await?)
-}
-
-async fn change(
+async fn apply(
     caller: Caller<WriteApps>,
     id: &str,
     if_match: IfMatch,
     query: &ItemQuery,
-    change: Change,
+    change: Change<AppInput, APP_LIMIT>,
 ) -> Result<Item<Answer>> {
     let manager = &caller.manager;
     let wait = query.wait()?;
@@ -90,10 +61,8 @@ async fn change(
     if row.deleting_at.is_some() {
         return Err(Error::conflict(format!("app {:?} is being deleted", row.name.as_str())));
     }
-    let input = match change {
-        Change::Replace(input) => *input,
-        Change::Patch(patch) => patched_app(&row, patch)?,
-    };
+    let current = current(&row, &change)?;
+    let input = change.onto(&current)?;
     unchanged("id", input.id.as_deref(), &row.id.to_string())?;
     unchanged("name", input.name.as_deref(), row.name.as_str())?;
     unchanged("project_id", input.project_id.as_deref(), &row.project_id.to_string())?;
@@ -118,27 +87,26 @@ async fn change(
     Ok(Item(answer(&mut caller.read().await?.conn(), row).await?, version))
 }
 
-/// A patch in the short form changes what the short form stands for.
-fn patched_app(row: &App, patch: Value) -> Result<AppInput> {
+/// The current input, in which a patch of the short form replaces what the short form stands for.
+fn current(row: &App, change: &Change<AppInput, APP_LIMIT>) -> Result<AppInput> {
     let mut current = as_input(row);
-    let short = tolerant::canonical_keys::<AppInput>(patch.clone())?;
-    if let Some(spec) = current.spec.as_mut().and_then(Value::as_object_mut) {
-        if short.get("image").is_some_and(Value::is_string)
-            && let Some(delivery) = spec.get_mut("delivery").and_then(Value::as_object_mut)
-            && let Some(image) = delivery.get_mut("image")
-        {
-            match image.as_object_mut() {
-                Some(block) => {
-                    block.insert("ref".to_owned(), short.get("image").cloned().unwrap_or_default());
-                }
-                None => *image = short.get("image").cloned().unwrap_or_default(),
+    let (Some(short), Some(spec)) = (change.stated()?, current.spec.as_mut().and_then(Value::as_object_mut)) else {
+        return Ok(current);
+    };
+    if let Some(new) = short.get("image").filter(|new| new.is_string())
+        && let Some(image) = spec.get_mut("delivery").and_then(|delivery| delivery.get_mut("image"))
+    {
+        match image.as_object_mut() {
+            Some(block) => {
+                block.insert("ref".to_owned(), new.clone());
             }
-        }
-        if short.get("host").is_some() {
-            spec.remove("hosts");
+            None => *image = new.clone(),
         }
     }
-    patched(&current, patch)
+    if short.get("host").is_some() {
+        spec.remove("hosts");
+    }
+    Ok(current)
 }
 
 fn as_input(row: &App) -> AppInput {

@@ -3,7 +3,7 @@
 //! Invariant: the project's row is held while the app is added, so that it is not deleted under it.
 
 use super::{KIND, answer, hosts, spec};
-use crate::api::merge::unchanged;
+use crate::api::change::unchanged;
 use crate::api::policy;
 use crate::auth::caller::{Caller, Deed};
 use crate::auth::permission::WriteApps;

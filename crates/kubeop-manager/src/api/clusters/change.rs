@@ -3,11 +3,10 @@
 //! Invariant: another API server is another cluster: a kubeconfig that leads to one is refused.
 
 use super::{KIND, answer_one, check_public_server, get, own_labels};
-use crate::api::merge::{id_in_body, unchanged};
+use crate::api::change::{Change, unchanged};
 use crate::auth::caller::{Caller, Deed};
 use crate::auth::permission::ManageClusters;
 use crate::http::answer::Item;
-use crate::http::body::Body;
 use crate::http::error::ApiResult;
 use crate::http::params::{IfMatch, ItemId};
 use kubeop_api::cluster::{Cluster as Answer, ClusterInput};
@@ -18,54 +17,34 @@ use kubeop_cluster::probe;
 use kubeop_core::{Error, Result};
 use kubeop_store::cluster;
 
-/// Replaces a cluster's mutable fields; absent switches stay as they are.
-pub async fn replace(
+/// Replaces or patches the cluster of the path; absent switches stay as they are.
+pub async fn handle(
     caller: Caller<ManageClusters>,
     ItemId(id): ItemId,
     if_match: IfMatch,
-    Body(input): Body<ClusterInput>,
+    change: Change<ClusterInput>,
 ) -> ApiResult<Item<Answer>> {
-    Ok(change(caller, &id, if_match, input, true).await?)
+    Ok(apply(caller, &id, if_match, change).await?)
 }
 
-/// Patches a cluster. A cluster's fields are flat, so that a merge patch is what is given.
-pub async fn patch(
-    caller: Caller<ManageClusters>,
-    ItemId(id): ItemId,
-    if_match: IfMatch,
-    Body(input): Body<ClusterInput>,
-) -> ApiResult<Item<Answer>> {
-    Ok(change(caller, &id, if_match, input, false).await?)
-}
-
-/// Replaces the cluster that the body names.
-pub async fn replace_in_collection(
+/// Replaces or patches the cluster that the body names.
+pub async fn handle_in_collection(
     caller: Caller<ManageClusters>,
     if_match: IfMatch,
-    Body(input): Body<ClusterInput>,
+    change: Change<ClusterInput>,
 ) -> ApiResult<Item<Answer>> {
-    let id = id_in_body(input.id.as_ref())?;
-    Ok(change(caller, &id, if_match, input, true).await?)
+    let id = change.id(|input| input.id.clone())?;
+    Ok(apply(caller, &id, if_match, change).await?)
 }
 
-/// Patches the cluster that the body names.
-pub async fn patch_in_collection(
-    caller: Caller<ManageClusters>,
-    if_match: IfMatch,
-    Body(input): Body<ClusterInput>,
-) -> ApiResult<Item<Answer>> {
-    let id = id_in_body(input.id.as_ref())?;
-    Ok(change(caller, &id, if_match, input, false).await?)
-}
-
-async fn change(
+async fn apply(
     caller: Caller<ManageClusters>,
     id: &str,
     if_match: IfMatch,
-    input: ClusterInput,
-    whole: bool,
+    change: Change<ClusterInput>,
 ) -> Result<Item<Answer>> {
     let manager = &caller.manager;
+    let (input, speaks_of) = change.sparse()?;
     let mut row = get::find(&mut caller.read().await?.conn(), id).await?;
     if_match.check(row.version)?;
     unchanged("id", input.id.as_deref(), &row.id.to_string())?;
@@ -83,10 +62,10 @@ async fn change(
             Some(manager.clusters.keyring().seal(row.id, &kubeconfig)?)
         }
     };
-    if whole || input.public_server.is_some() {
+    if speaks_of("public_server") {
         row.public_server = check_public_server(input.public_server.as_deref())?;
     }
-    if whole || input.labels.is_some() {
+    if speaks_of("labels") {
         row.labels = own_labels(input.labels)?;
     }
     row.auto_bootstrap = input.auto_bootstrap.unwrap_or(row.auto_bootstrap);

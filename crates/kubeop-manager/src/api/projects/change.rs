@@ -3,78 +3,47 @@
 //! Invariant: quotas are decided anew under the tenant's lock, as on creation.
 
 use super::{KIND, answer, get, missing, pod_security, quota};
-use crate::api::merge::{id_in_body, patched, unchanged};
+use crate::api::change::{Change, unchanged};
 use crate::auth::caller::{Caller, Deed};
 use crate::auth::permission::WriteProjects;
 use crate::http::answer::Item;
-use crate::http::body::{Body, RawBody};
 use crate::http::error::ApiResult;
 use crate::http::params::{IfMatch, ItemId, ItemQueryExt, Query};
 use crate::sync::{objects, settle};
 use kubeop_api::project::{Project as Answer, ProjectInput};
 use kubeop_api::resource::{ItemQuery, QuotaMap, check_labels};
-use kubeop_api::tolerant;
 use kubeop_core::{Error, Result};
 use kubeop_store::project::{self, Project};
 use kubeop_store::tenant;
-use serde_json::Value;
 
-/// What a change of an item is: all of its mutable fields, or some.
-enum Change {
-    Replace(ProjectInput),
-    Patch(Value),
-}
-
-/// Replaces a project's mutable fields.
-pub async fn replace(
+/// Replaces or patches the project of the path.
+pub async fn handle(
     caller: Caller<WriteProjects>,
     ItemId(id): ItemId,
     if_match: IfMatch,
     Query(query): Query<ItemQuery>,
-    Body(input): Body<ProjectInput>,
+    change: Change<ProjectInput>,
 ) -> ApiResult<Item<Answer>> {
-    Ok(change(caller, &id, if_match, &query, Change::Replace(input)).await?)
+    Ok(apply(caller, &id, if_match, &query, change).await?)
 }
 
-/// Patches a project.
-pub async fn patch(
-    caller: Caller<WriteProjects>,
-    ItemId(id): ItemId,
-    if_match: IfMatch,
-    Query(query): Query<ItemQuery>,
-    body: RawBody<ProjectInput>,
-) -> ApiResult<Item<Answer>> {
-    Ok(change(caller, &id, if_match, &query, Change::Patch(body.value)).await?)
-}
-
-/// Replaces the project that the body names.
-pub async fn replace_in_collection(
+/// Replaces or patches the project that the body names.
+pub async fn handle_in_collection(
     caller: Caller<WriteProjects>,
     if_match: IfMatch,
     Query(query): Query<ItemQuery>,
-    Body(input): Body<ProjectInput>,
+    change: Change<ProjectInput>,
 ) -> ApiResult<Item<Answer>> {
-    let id = id_in_body(input.id.as_ref())?;
-    Ok(change(caller, &id, if_match, &query, Change::Replace(input)).await?)
+    let id = change.id(|input| input.id.clone())?;
+    Ok(apply(caller, &id, if_match, &query, change).await?)
 }
 
-/// Patches the project that the body names.
-pub async fn patch_in_collection(
-    caller: Caller<WriteProjects>,
-    if_match: IfMatch,
-    Query(query): Query<ItemQuery>,
-    body: RawBody<ProjectInput>,
-) -> ApiResult<Item<Answer>> {
-    let id = id_in_body(tolerant::from_value::<ProjectInput>(body.value.clone())?.id.as_ref())?;
-    Ok(change(caller, &id, if_match, &query, Change::Patch(body.value)).await?)
-}
-
-async fn change(
+async fn apply(
     caller: Caller<WriteProjects>,
     id: &str,
     if_match: IfMatch,
     query: &ItemQuery,
-    change: Change,
+    change: Change<ProjectInput>,
 ) -> Result<Item<Answer>> {
     let manager = &caller.manager;
     let wait = query.wait()?;
@@ -90,10 +59,7 @@ async fn change(
     if row.deleting_at.is_some() {
         return Err(Error::conflict(format!("project {:?} is being deleted", row.name.as_str())));
     }
-    let input = match change {
-        Change::Replace(input) => input,
-        Change::Patch(patch) => patched(&as_input(&row), patch)?,
-    };
+    let input = change.onto(&as_input(&row))?;
     unchanged("id", input.id.as_deref(), &row.id.to_string())?;
     unchanged("name", input.name.as_deref(), row.name.as_str())?;
     unchanged("tenant_id", input.tenant_id.as_deref(), &row.tenant_id.to_string())?;

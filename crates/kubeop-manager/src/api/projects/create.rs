@@ -3,7 +3,7 @@
 //! Invariant: checks and write are one transaction under the tenant's lock: concurrent creates never oversell.
 
 use super::{KIND, answer, pod_security, quota};
-use crate::api::merge::unchanged;
+use crate::api::change::unchanged;
 use crate::auth::caller::{Caller, Deed};
 use crate::auth::permission::WriteProjects;
 use crate::http::answer::Created;

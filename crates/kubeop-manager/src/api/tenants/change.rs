@@ -3,79 +3,48 @@
 //! Invariant: an envelope is never lowered below what projects hold; the tenant's row is held while that is checked.
 
 use super::{KIND, answer, get, missing, parse_quotas};
-use crate::api::merge::{id_in_body, patched, unchanged};
+use crate::api::change::{Change, unchanged};
 use crate::auth::caller::{Caller, Deed};
 use crate::auth::permission::WriteTenants;
 use crate::http::answer::Item;
-use crate::http::body::{Body, RawBody};
 use crate::http::error::ApiResult;
 use crate::http::params::{IfMatch, ItemId, ItemQueryExt, Query};
 use crate::sync::{objects, settle};
 use kubeop_api::resource::{ItemQuery, QuotaMap, check_labels};
 use kubeop_api::tenant::{Tenant as Answer, TenantInput};
-use kubeop_api::tolerant;
 use kubeop_core::quota::check_envelope;
 use kubeop_core::{Error, Result};
 use kubeop_store::project;
 use kubeop_store::tenant::{self, Tenant};
-use serde_json::Value;
 
-/// What a change of an item is: all of its mutable fields, or some.
-enum Change {
-    Replace(TenantInput),
-    Patch(Value),
-}
-
-/// Replaces a tenant's mutable fields.
-pub async fn replace(
+/// Replaces or patches the tenant of the path.
+pub async fn handle(
     caller: Caller<WriteTenants>,
     ItemId(id): ItemId,
     if_match: IfMatch,
     Query(query): Query<ItemQuery>,
-    Body(input): Body<TenantInput>,
+    change: Change<TenantInput>,
 ) -> ApiResult<Item<Answer>> {
-    Ok(change(caller, &id, if_match, &query, Change::Replace(input)).await?)
+    Ok(apply(caller, &id, if_match, &query, change).await?)
 }
 
-/// Patches a tenant.
-pub async fn patch(
-    caller: Caller<WriteTenants>,
-    ItemId(id): ItemId,
-    if_match: IfMatch,
-    Query(query): Query<ItemQuery>,
-    body: RawBody<TenantInput>,
-) -> ApiResult<Item<Answer>> {
-    Ok(change(caller, &id, if_match, &query, Change::Patch(body.value)).await?)
-}
-
-/// Replaces the tenant that the body names.
-pub async fn replace_in_collection(
+/// Replaces or patches the tenant that the body names.
+pub async fn handle_in_collection(
     caller: Caller<WriteTenants>,
     if_match: IfMatch,
     Query(query): Query<ItemQuery>,
-    Body(input): Body<TenantInput>,
+    change: Change<TenantInput>,
 ) -> ApiResult<Item<Answer>> {
-    let id = id_in_body(input.id.as_ref())?;
-    Ok(change(caller, &id, if_match, &query, Change::Replace(input)).await?)
+    let id = change.id(|input| input.id.clone())?;
+    Ok(apply(caller, &id, if_match, &query, change).await?)
 }
 
-/// Patches the tenant that the body names.
-pub async fn patch_in_collection(
-    caller: Caller<WriteTenants>,
-    if_match: IfMatch,
-    Query(query): Query<ItemQuery>,
-    body: RawBody<TenantInput>,
-) -> ApiResult<Item<Answer>> {
-    let id = id_in_body(tolerant::from_value::<TenantInput>(body.value.clone())?.id.as_ref())?;
-    Ok(change(caller, &id, if_match, &query, Change::Patch(body.value)).await?)
-}
-
-async fn change(
+async fn apply(
     caller: Caller<WriteTenants>,
     id: &str,
     if_match: IfMatch,
     query: &ItemQuery,
-    change: Change,
+    change: Change<TenantInput>,
 ) -> Result<Item<Answer>> {
     let manager = &caller.manager;
     let wait = query.wait()?;
@@ -87,10 +56,7 @@ async fn change(
     if row.deleting_at.is_some() {
         return Err(Error::conflict(format!("tenant {:?} is being deleted", row.name.as_str())));
     }
-    let input = match change {
-        Change::Replace(input) => input,
-        Change::Patch(patch) => patched(&as_input(&row), patch)?,
-    };
+    let input = change.onto(&as_input(&row))?;
     unchanged("id", input.id.as_deref(), &row.id.to_string())?;
     unchanged("name", input.name.as_deref(), row.name.as_str())?;
     unchanged("cluster_id", input.cluster_id.as_deref(), &row.cluster_id.to_string())?;

@@ -10,17 +10,21 @@ use futures::future::try_join_all;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::networking::v1::Ingress;
-use kube::runtime::reflector::ObjectRef;
 use kube::ResourceExt;
+use kube::runtime::reflector::ObjectRef;
 use kubeop_crds::DnsRecord;
 use kubeop_plan::app::{Resources, ValidApp};
 use kubeop_plan::identity::OwnedBy;
 use kubeop_plan::{Applied, Object, Prepared};
 
-pub(super) async fn apply(ctx: &Context, app: &ValidApp, wanted: Resources<Prepared>) -> Result<Resources<Applied>, Blocked> {
+pub(super) async fn apply(
+    ctx: &Context,
+    app: &ValidApp,
+    wanted: Resources<Prepared>,
+) -> Result<Resources<Applied>, Blocked> {
     let owner = &app.owner;
     let dns_records = try_join_all(wanted.dns_records.into_iter().map(|record| ensure(ctx, owner, record))).await?;
-    let deployment = ensure(ctx, owner, wanted.deployment).await?;
+    let deployment = Box::pin(ensure(ctx, owner, wanted.deployment)).await?;
     let deployment = as_watched(ctx, deployment);
     let service = optional(ctx, owner, wanted.service).await?;
     let ingress = optional(ctx, owner, wanted.ingress).await?;
@@ -43,7 +47,8 @@ async fn optional<K: Served>(
 /// The Deployment with the status that the watch shows, if the watch has reached what we applied.
 fn as_watched(ctx: &Context, applied: Object<Applied, Deployment>) -> Object<Applied, Deployment> {
     let meta = &applied.live().metadata;
-    let key = ObjectRef::new(meta.name.as_deref().unwrap_or_default()).within(meta.namespace.as_deref().unwrap_or_default());
+    let key =
+        ObjectRef::new(meta.name.as_deref().unwrap_or_default()).within(meta.namespace.as_deref().unwrap_or_default());
     match ctx.stores.deployments.get(&key) {
         // A spared apply has no generation: then the watch shows what was applied.
         Some(live) if live.metadata.generation >= meta.generation => {
@@ -72,7 +77,12 @@ async fn prune(ctx: &Context, app: &ValidApp, kept: &Resources<Applied>) -> Resu
     Ok(())
 }
 
-async fn drop_if_known<K: Served + Tracked>(ctx: &Context, owner: &OwnedBy, namespace: &str, name: &str) -> Result<(), Blocked> {
+async fn drop_if_known<K: Served + Tracked>(
+    ctx: &Context,
+    owner: &OwnedBy,
+    namespace: &str,
+    name: &str,
+) -> Result<(), Blocked> {
     if ctx.ledger.names::<K>(Some(namespace)).iter().any(|known| known == name) {
         remove::<K>(ctx, owner, Some(namespace), name).await?;
     }

@@ -24,12 +24,15 @@ pub(super) async fn delete(app: &App, api: &Api<App>, ctx: &Context) -> Result<A
     if !finalizer::is_set(app) {
         return Ok(Action::await_change());
     }
-    let (Ok(owner), Some(namespace)) = (OwnedBy::of(&app.metadata), app.namespace()) else { return Ok(Action::await_change()) };
+    let (Ok(owner), Some(namespace)) = (OwnedBy::of(&app.metadata), app.namespace()) else {
+        return Ok(Action::await_change());
+    };
     // In a namespace that is going away everything goes with it, and our rights may be gone already.
     let leaving = ctx.stores.namespace(&namespace).is_none_or(|found| found.metadata.deletion_timestamp.is_some());
     if !leaving {
         let name = app.name_any();
-        let service = Label::parse(&name).ok().and_then(|label| service_name(&label).ok()).unwrap_or_else(|| name.clone());
+        let service =
+            Label::parse(&name).ok().and_then(|label| service_name(&label).ok()).unwrap_or_else(|| name.clone());
         let gone = take::<Ingress>(ctx, &owner, &namespace, &name).await?
             & take::<Service>(ctx, &owner, &namespace, &service).await?
             & take::<Deployment>(ctx, &owner, &namespace, &name).await?;

@@ -21,10 +21,16 @@ pub(super) struct Around {
 pub(super) fn dereference(app: &App, ctx: &Context) -> Validated<Around> {
     let name = app.namespace().unwrap_or_default();
     let nobodys = |why: &str| Refusal::new(reason::PROJECT_NOT_FOUND, format!("namespace {name:?} {why}"));
-    let namespace = ctx.stores.namespace(&name).ok_or_else(|| nobodys("is no project's: an App is delivered in the namespace of a Project"))?;
+    let namespace = ctx
+        .stores
+        .namespace(&name)
+        .ok_or_else(|| nobodys("is no project's: an App is delivered in the namespace of a Project"))?;
     let identity = Identity::of_namespace(&namespace.metadata)?;
     let resource = identity.project_resource();
-    let project = ctx.stores.project(&resource).ok_or_else(|| nobodys(&format!("belongs to project {resource}, which does not exist")))?;
+    let project = ctx
+        .stores
+        .project(&resource)
+        .ok_or_else(|| nobodys(&format!("belongs to project {resource}, which does not exist")))?;
     let owner = namespace.annotations().get(labels::OWNER_UID);
     if project.spec.namespace != name || owner.is_none() || owner != project.metadata.uid.as_ref() {
         return Err(nobodys(&format!("does not belong to project {resource} as it is now")));
@@ -38,7 +44,8 @@ pub(super) fn dereference(app: &App, ctx: &Context) -> Validated<Around> {
     if !fenced {
         return Err(waiting("is not ready yet"));
     }
-    let policy = ctx.stores.published_policy().map_err(|error| Refusal::new(reason::POLICY_UNREADABLE, error.message()))?;
+    let policy =
+        ctx.stores.published_policy().map_err(|error| Refusal::new(reason::POLICY_UNREADABLE, error.message()))?;
     let tenant_suspended = ctx.stores.tenant(&project.spec.tenant).is_some_and(|tenant| tenant.spec.suspended);
     Ok(Around {
         identity,

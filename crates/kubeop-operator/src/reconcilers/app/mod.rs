@@ -42,7 +42,7 @@ pub(crate) async fn reconcile(app: Arc<App>, ctx: Arc<Context>) -> Result<Action
     };
     finalizer::set(&ctx, &api, &*app).await?;
     let wanted: Resources<Prepared> = build(&valid);
-    match apply::apply(&ctx, &valid, wanted).await {
+    match Box::pin(apply::apply(&ctx, &valid, wanted)).await {
         Ok(applied) => report(&app, &api, &ctx, &Progress::Applied(&valid, &applied)).await,
         Err(Blocked::Refused(refusal)) => report(&app, &api, &ctx, &Progress::Refused(refusal)).await,
         Err(Blocked::Failed(error)) => {

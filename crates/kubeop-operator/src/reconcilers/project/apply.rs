@@ -5,14 +5,17 @@
 use super::AppliedResources;
 use crate::context::Context;
 use crate::failure::Blocked;
-use crate::objects::{ensure, remove};
+use crate::objects::{Served, ensure, remove};
 use futures::future::try_join_all;
-use k8s_openapi::api::core::v1::{Namespace, ResourceQuota};
+use k8s_openapi::api::core::v1::{ResourceQuota, ResourceQuotaSpec, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
-use kubeop_crds::conditions::{ACCESS_READY, NAMESPACE_READY, NETWORK_READY, QUOTA_READY};
+use kubeop_cluster::error::Doing;
+use kubeop_crds::conditions::{ACCESS_READY, NAMESPACE_READY, NETWORK_READY, QUOTA_READY, reason};
+use kubeop_crds::labels;
+use kubeop_plan::identity::OwnedBy;
 use kubeop_plan::project::build::{AccessRole, BASELINE_PREFIX};
 use kubeop_plan::project::status::{quota_in_force, waiting_for_quota};
 use kubeop_plan::project::{Resources, ValidProject};
@@ -32,7 +35,6 @@ pub(super) async fn apply(ctx: &Context, project: &ValidProject, wanted: Resourc
     let owner = &project.owner;
     let at = |step: &'static str| move |blocked: Blocked| (step, blocked);
     let namespace = ensure(ctx, owner, wanted.namespace).await.map_err(at(NAMESPACE_READY))?;
-    let namespace = with_uid(ctx, namespace);
     let operator_binding = ensure(ctx, owner, wanted.operator_binding).await.map_err(at(NAMESPACE_READY))?;
 
     // The fence is raised while the quota controller counts; access waits for both.
@@ -40,16 +42,19 @@ pub(super) async fn apply(ctx: &Context, project: &ValidProject, wanted: Resourc
     let quota = async { ensure(ctx, owner, wanted.resource_quota).await.map_err(at(QUOTA_READY)) };
     let limits = async { ensure(ctx, owner, wanted.limit_range).await.map_err(at(QUOTA_READY)) };
     let fence = async {
-        try_join_all(wanted.network_policies.into_iter().map(|policy| ensure(ctx, owner, policy))).await.map_err(at(NETWORK_READY))
+        try_join_all(wanted.network_policies.into_iter().map(|policy| ensure(ctx, owner, policy)))
+            .await
+            .map_err(at(NETWORK_READY))
     };
     let (resource_quota, limit_range, network_policies) = futures::try_join!(quota, limits, fence)?;
     prune_network_policies(ctx, project, &network_policies).await.map_err(at(NETWORK_READY))?;
-    let Some(resource_quota) = in_force(ctx, resource_quota, hard.as_ref()) else {
+    let Some(resource_quota) = in_force(ctx, &resource_quota, hard.as_ref()) else {
         return Ok(Reached::Waiting(QUOTA_READY, waiting_for_quota()));
     };
 
-    let account = async { ensure(ctx, owner, wanted.service_account).await };
-    let bindings = async { try_join_all(wanted.role_bindings.into_iter().map(|binding| ensure(ctx, owner, binding))).await };
+    let account = async { account(ctx, project, wanted.service_account).await };
+    let bindings =
+        async { try_join_all(wanted.role_bindings.into_iter().map(|binding| ensure(ctx, owner, binding))).await };
     let (service_account, role_bindings) = futures::try_join!(account, bindings).map_err(at(ACCESS_READY))?;
     prune_role_bindings(ctx, project, &role_bindings).await.map_err(at(ACCESS_READY))?;
     Ok(Reached::All(Box::new(Resources {
@@ -63,27 +68,50 @@ pub(super) async fn apply(ctx: &Context, project: &ValidProject, wanted: Resourc
     })))
 }
 
-/// The namespace as the watch shows it, once it does: an apply that was spared has no uid.
-fn with_uid(ctx: &Context, namespace: Object<Applied, Namespace>) -> Object<Applied, Namespace> {
-    if namespace.live().metadata.uid.is_some() {
-        return namespace;
+/// The developer's account. One that a project of the same name left behind when it went holds nothing and lets nobody in: it gives way.
+async fn account(
+    ctx: &Context,
+    project: &ValidProject,
+    wanted: Object<Prepared, ServiceAccount>,
+) -> Result<Object<Applied, ServiceAccount>, Blocked> {
+    let again = Object::new(wanted.wanted().clone());
+    match ensure(ctx, &project.owner, wanted).await {
+        Err(Blocked::Refused(refusal)) if refusal.reason == reason::NOT_OURS => {
+            evict_left_behind(ctx, again.wanted()).await?;
+            ensure(ctx, &project.owner, again).await
+        }
+        other => other,
     }
-    match ctx.stores.namespace(&namespace.live().name_any()) {
-        Some(live) => Object::new(namespace.live().clone()).applied(Namespace::clone(&live)),
-        None => namespace,
+}
+
+async fn evict_left_behind(ctx: &Context, wanted: &ServiceAccount) -> Result<(), Blocked> {
+    let accounts = ServiceAccount::api(&ctx.client, wanted.namespace().as_deref());
+    let name = wanted.name_any();
+    let Some(live) = accounts.get_opt(&name).await.doing("reading the project's ServiceAccount")? else {
+        return Ok(());
+    };
+    let mark = |key: &str| live.annotations().get(key).cloned();
+    let (Some(uid), Some(by)) = (mark(labels::OWNER_UID), mark(labels::OWNER)) else { return Ok(()) };
+    let ours = live.labels().get(labels::MANAGED_BY).is_some_and(|by| by == labels::OPERATOR);
+    let lives = ctx.stores.project(&by).is_some_and(|project| project.uid().as_ref() == Some(&uid));
+    if ours && !lives {
+        remove::<ServiceAccount>(ctx, &OwnedBy { uid, name: by }, wanted.namespace().as_deref(), &name).await?;
     }
+    Ok(())
 }
 
 /// The quota as the watch shows it, if it has what is wanted and the quota controller has counted it.
 fn in_force(
     ctx: &Context,
-    applied: Object<Applied, ResourceQuota>,
-    wanted: Option<&k8s_openapi::api::core::v1::ResourceQuotaSpec>,
+    applied: &Object<Applied, ResourceQuota>,
+    wanted: Option<&ResourceQuotaSpec>,
 ) -> Option<Object<Applied, ResourceQuota>> {
     let meta = &applied.live().metadata;
     let key = ObjectRef::new(meta.name.as_deref()?).within(meta.namespace.as_deref()?);
     let live = ctx.stores.quotas.get(&key)?;
-    let same = live.spec.as_ref().and_then(|spec| spec.hard.as_ref()) == wanted.and_then(|spec| spec.hard.as_ref());
+    // The very object that was applied, not a namesake of a namespace before this one.
+    let same = live.metadata.uid == meta.uid
+        && live.spec.as_ref().and_then(|spec| spec.hard.as_ref()) == wanted.and_then(|spec| spec.hard.as_ref());
     (same && quota_in_force(&live)).then(|| Object::new(applied.live().clone()).applied(ResourceQuota::clone(&live)))
 }
 

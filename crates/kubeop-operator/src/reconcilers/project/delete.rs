@@ -68,7 +68,10 @@ async fn remove_accounts(project: &Project, ctx: &Context) -> Result<()> {
 /// Everybody's bindings in the namespace but the operator's own, which goes with the namespace.
 async fn remove_bindings(namespace: &str, ctx: &Context) -> Result<()> {
     let bindings: Api<RoleBinding> = Api::namespaced(ctx.client.clone(), namespace);
-    let all = bindings.list_metadata(&ListParams::default()).await.doing(format_args!("listing RoleBindings of {namespace}"))?;
+    let all = bindings
+        .list_metadata(&ListParams::default())
+        .await
+        .doing(format_args!("listing RoleBindings of {namespace}"))?;
     let others = all.items.iter().filter(|binding| binding.name_any() != OPERATOR_BINDING);
     let removals = others.map(|binding| remove(&bindings, binding.meta(), ctx));
     try_join_all(removals).await.map(drop)
@@ -83,7 +86,10 @@ async fn sweep<K>(api: Api<K>, selector: &str, ctx: &Context) -> Result<()>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
 {
-    let found = api.list_metadata(&ListParams::default().labels(selector)).await.doing(format_args!("listing {}s", K::kind(&())))?;
+    let found = api
+        .list_metadata(&ListParams::default().labels(selector))
+        .await
+        .doing(format_args!("listing {}s", K::kind(&())))?;
     try_join_all(found.items.iter().map(|object| remove(&api, object.meta(), ctx))).await.map(drop)
 }
 

@@ -31,7 +31,8 @@ pub(super) fn dereference(project: &Project, ctx: &Context) -> Validated<Around>
     if new && tenant.metadata.deletion_timestamp.is_some() {
         return Err(missing("is being deleted"));
     }
-    let policy = ctx.stores.published_policy().map_err(|error| Refusal::new(reason::POLICY_UNREADABLE, error.message()))?;
+    let policy =
+        ctx.stores.published_policy().map_err(|error| Refusal::new(reason::POLICY_UNREADABLE, error.message()))?;
     let own = project.name_any();
     let siblings = ctx
         .stores

@@ -17,9 +17,9 @@ use kube::Api;
 use kube::runtime::controller::Action;
 use kubeop_core::Result;
 use kubeop_crds::Project;
+use kubeop_plan::project::Resources;
 use kubeop_plan::project::{Progress, ValidProject, build, status as plan};
 use kubeop_plan::{Applied, Prepared, Refusal};
-use kubeop_plan::project::Resources;
 use std::sync::Arc;
 
 /// The five steps.
@@ -39,12 +39,11 @@ pub(crate) async fn reconcile(project: Arc<Project>, ctx: Arc<Context>) -> Resul
         Err(refusal) => return report(&project, &api, &ctx, None, version, &Progress::Refused(refusal)).await,
     };
     let wanted: Resources<Prepared> = build(&valid);
-    match apply::apply(&ctx, &valid, wanted).await {
-        Ok(Reached::All(applied)) => report(&project, &api, &ctx, Some(&valid), version, &Progress::Applied(&applied)).await,
-        Ok(Reached::Waiting(step, refusal)) => {
-            report(&project, &api, &ctx, Some(&valid), version, &Progress::Waiting(step, refusal)).await
+    match Box::pin(apply::apply(&ctx, &valid, wanted)).await {
+        Ok(Reached::All(applied)) => {
+            report(&project, &api, &ctx, Some(&valid), version, &Progress::Applied(&applied)).await
         }
-        Err((step, Blocked::Refused(refusal))) => {
+        Ok(Reached::Waiting(step, refusal)) | Err((step, Blocked::Refused(refusal))) => {
             report(&project, &api, &ctx, Some(&valid), version, &Progress::Waiting(step, refusal)).await
         }
         Err((step, Blocked::Failed(error))) => {

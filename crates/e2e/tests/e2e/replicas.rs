@@ -1,0 +1,98 @@
+//! Two managers on one PostgreSQL, and an operator of its own: as in production.
+
+use anyhow::{Context, Result, ensure};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use e2e::api::Api;
+use e2e::control_plane::ControlPlane;
+use e2e::kubeop::{Kubeop, Setup};
+use e2e::postgres::Database;
+use e2e::scenario::{self, phase};
+use futures::future::join_all;
+use serde_json::json;
+use std::time::Instant;
+
+/// Keys of 32 bytes that all replicas share.
+fn manager(database: &Database) -> Setup {
+    Setup::new("manager")
+        .with("KUBEOP_DB_URL", &database.url)
+        .with("KUBEOP_DEV_INSECURE", "false")
+        .with("KUBEOP_JWT_SIGNING_KEY", &BASE64_STANDARD.encode([7; 32]))
+        .with("KUBEOP_KMS_MASTER_KEY", &BASE64_STANDARD.encode([9; 32]))
+}
+
+/// `kubeop operator` as the ServiceAccount that bootstrap made for it.
+async fn operator(plane: &ControlPlane) -> Result<Kubeop> {
+    let token = plane.kubectl()?.stdout("-n kubeop-system create token kubeop-operator --duration=1h").await?;
+    let text = plane.kubeconfig_text()?;
+    let kept: Vec<&str> = text.lines().filter(|line| !line.trim_start().starts_with("client-")).collect();
+    let text = kept.join("\n").replace("  user:\n", &format!("  user:\n    token: {}\n", token.trim()));
+    let path = plane.kubeconfig().with_file_name("operator.kubeconfig");
+    std::fs::write(&path, text).context("cannot write the operator's kubeconfig")?;
+    Setup::new("operator").with("KUBEOP_KUBECONFIG", &path.display().to_string()).launch()
+}
+
+/// Creates a project and waits until it is ready.
+async fn project_ready(api: &Api, tenant: &str, name: &str) -> Result<()> {
+    let start = Instant::now();
+    let id = scenario::project(api, tenant, name).await?.id()?;
+    phase(api, &format!("/v1/projects/{id}"), "Ready").await?;
+    println!("project {name} was ready after {:?}", start.elapsed());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn take_over_from_each_other_and_never_oversell() -> Result<()> {
+    let (plane, database) = tokio::join!(ControlPlane::start(), Database::create());
+    let (plane, database) = (plane?, database?);
+    // At the same time: all find an empty database, bring its schema up, and must agree on one encryption seed.
+    let started = join_all((0..4).map(|_| manager(&database).start())).await;
+    let mut all = started.into_iter().collect::<Result<Vec<_>>>()?;
+    let (mut one, mut two) = (all.remove(0), all.remove(0));
+    let (first, second) = (one.api(None)?, two.api(None)?);
+    let body = json!({"name": "shared", "kubeconfig": plane.kubeconfig_text()?, "autoBootstrap": true});
+    let cluster = first.post("/v1/clusters", &body).await?.expect(201)?.id()?;
+    for replica in [&one, &two].into_iter().chain(&all) {
+        let status = replica.api(None)?.get(&format!("/v1/clusters/{cluster}/status")).await?.expect(200)?;
+        ensure!(status.json["reachable"] == true, "a replica cannot open the kubeconfig: {}", status.text);
+    }
+    drop(all);
+    let mut operator = operator(&plane).await?;
+    let quota = json!({"name": "edge", "clusterID": cluster, "quotas": {"cpu": "4", "memory": "100Gi"}});
+    let edge = second.post("/v1/tenants", &quota).await?.expect(201)?.id()?;
+    let tenant = scenario::tenant(&first, &cluster, "roomy").await?;
+    project_ready(&second, &tenant, "before").await.with_context(|| operator.tail())?;
+
+    // At the edge of the envelope through both: exactly what fits.
+    let creates = (0..12).map(|number| {
+        let api = if number % 2 == 0 { &first } else { &second };
+        let body = json!({"tenantID": edge, "name": format!("p{number}"), "quotas": {"cpu": "1", "memory": "1Gi"}});
+        async move { api.post("/v1/projects", &body).await }
+    });
+    let answers = join_all(creates).await.into_iter().collect::<Result<Vec<_>>>()?;
+    let sold = answers.iter().filter(|answer| answer.status == 201).count();
+    for refused in answers.into_iter().filter(|answer| answer.status != 201) {
+        refused.expect_error(400, &["quota overflow"])?;
+    }
+    ensure!(sold == 4, "{sold} projects of 1 CPU were made in an envelope of 4");
+
+    // Either may die; the other goes on. One of the two held the cluster's lease.
+    one.kill();
+    project_ready(&second, &tenant, "without-one").await.with_context(|| two.tail())?;
+    one.restart().await?;
+    let first = one.api(None)?;
+    two.kill();
+    project_ready(&first, &tenant, "without-two").await.with_context(|| one.tail())?;
+    two.restart().await?;
+    // An orderly end gives the lease back: no need to wait for it to go stale.
+    one.process().signal("TERM")?;
+    let status = one.process().end(std::time::Duration::from_secs(10)).await?;
+    ensure!(status.success(), "the manager ended with {status}: {}", one.tail());
+    project_ready(&two.api(None)?, &tenant, "after-term").await.with_context(|| two.tail())?;
+
+    operator.process().signal("TERM")?;
+    let status = operator.process().end(std::time::Duration::from_secs(10)).await?;
+    ensure!(status.success(), "the operator ended with {status}: {}", operator.tail());
+    drop((one, two));
+    database.drop_it().await
+}

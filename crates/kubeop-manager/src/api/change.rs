@@ -1,0 +1,153 @@
+//! PUT and PATCH of an item: what a change asks for, as one complete input.
+//!
+//! Invariant: PATCH is JSON merge patch (RFC 7386) on the item's mutable fields, read by the same code as PUT and POST.
+
+use crate::http::body::{DEFAULT_LIMIT, read_value};
+use crate::http::error::ApiError;
+use aide::OperationInput;
+use aide::generate::GenContext;
+use aide::openapi::Operation;
+use axum::Json;
+use axum::extract::{FromRequest, Request};
+use axum::http::Method;
+use kubeop_api::tolerant;
+use kubeop_core::{Error, Result};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+/// What a change of an item is: all of its mutable fields (PUT), or some (PATCH).
+pub enum Change<T, const LIMIT: usize = DEFAULT_LIMIT> {
+    /// Replaces.
+    Replace(Box<T>),
+    /// Patches.
+    Patch(Value),
+}
+
+impl<T: DeserializeOwned, const LIMIT: usize> Change<T, LIMIT> {
+    /// The fields that a patch speaks of, by canonical name; `None` for a replacement, which speaks of all.
+    pub fn stated(&self) -> Result<Option<Value>> {
+        match self {
+            Self::Replace(_) => Ok(None),
+            Self::Patch(patch) => tolerant::canonical_keys::<T>(patch.clone()).map(Some),
+        }
+    }
+
+    /// The id that a change of the collection names in its body.
+    pub fn id(&self, of_input: impl Fn(&T) -> Option<String>) -> Result<String> {
+        let id = match self {
+            Self::Replace(input) => of_input(input),
+            Self::Patch(_) => self.stated()?.and_then(|fields| Some(fields.get("id")?.as_str()?.to_owned())),
+        };
+        id.ok_or_else(|| Error::invalid("id: is required on a change of the collection"))
+    }
+
+    /// The change as an input of its own, where absent fields mean unchanged, and which of those it means to set or clear.
+    pub fn sparse(self) -> Result<(T, impl Fn(&str) -> bool)> {
+        let stated = self.stated()?;
+        let speaks_of = move |field: &str| stated.as_ref().is_none_or(|fields| fields.get(field).is_some());
+        match self {
+            Self::Replace(input) => Ok((*input, speaks_of)),
+            Self::Patch(patch) => Ok((tolerant::from_value(patch)?, speaks_of)),
+        }
+    }
+
+    /// The complete input that the change asks for, given the current one.
+    pub fn onto(self, current: &T) -> Result<T>
+    where
+        T: Serialize,
+    {
+        match self {
+            Self::Replace(input) => Ok(*input),
+            Self::Patch(patch) => patched(current, patch),
+        }
+    }
+}
+
+impl<S: Send + Sync, T: DeserializeOwned, const LIMIT: usize> FromRequest<S> for Change<T, LIMIT> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
+        if request.method() == Method::PATCH {
+            let types = ["application/json", "application/merge-patch+json"];
+            return Ok(Self::Patch(read_value(request, LIMIT, &types).await?));
+        }
+        let value = read_value(request, LIMIT, &["application/json"]).await?;
+        Ok(Self::Replace(Box::new(tolerant::from_value(value)?)))
+    }
+}
+
+impl<T: JsonSchema, const LIMIT: usize> OperationInput for Change<T, LIMIT> {
+    fn operation_input(ctx: &mut GenContext, operation: &mut Operation) {
+        Json::<T>::operation_input(ctx, operation);
+    }
+}
+
+/// Applies a merge patch to the current input form of an item.
+fn patched<T: Serialize + DeserializeOwned>(current: &T, patch: Value) -> Result<T> {
+    let patch = tolerant::canonical_keys::<T>(patch)?;
+    let mut target = serde_json::to_value(current).map_err(Error::internal)?;
+    merge(&mut target, patch);
+    tolerant::from_value(target)
+}
+
+/// RFC 7386 §2.
+fn merge(target: &mut Value, patch: Value) {
+    let Value::Object(patch) = patch else {
+        *target = patch;
+        return;
+    };
+    if !target.is_object() {
+        *target = Value::Object(Map::new());
+    }
+    let Value::Object(fields) = target else { return };
+    for (key, value) in patch {
+        if value.is_null() {
+            fields.remove(&key);
+        } else {
+            merge(fields.entry(key).or_insert(Value::Null), value);
+        }
+    }
+}
+
+/// Refuses to change what cannot be changed; absent means unchanged.
+pub fn unchanged(field: &str, asked: Option<&str>, current: &str) -> Result<()> {
+    match asked {
+        Some(asked) if asked != current => Err(Error::invalid(format!(
+            "{field}: cannot be changed from {current:?} to {:?}",
+            kubeop_core::id::shorten(asked)
+        ))),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kubeop_api::tenant::TenantInput;
+    use serde_json::json;
+
+    #[test]
+    fn the_examples_of_the_rfc() {
+        for (mut target, patch, expected) in [
+            (json!({"a": "b"}), json!({"a": "c"}), json!({"a": "c"})),
+            (json!({"a": "b"}), json!({"a": null}), json!({})),
+            (json!({"a": {"b": "c"}}), json!({"a": {"b": "d", "c": null}}), json!({"a": {"b": "d"}})),
+            (json!({"a": [1]}), json!({"a": "c"}), json!({"a": "c"})),
+            (json!(["a"]), json!({"a": {"b": null}}), json!({"a": {}})),
+        ] {
+            merge(&mut target, patch);
+            assert_eq!(target, expected);
+        }
+    }
+
+    #[test]
+    fn a_patch_is_read_as_tolerantly_as_a_body() {
+        let current: TenantInput =
+            tolerant::from_value(json!({"name": "a", "quotas": {"cpu": "1", "memory": "1Gi"}})).unwrap();
+        let changed = patched(&current, json!({"Quotas": {"cpu": null}, "labels": {"x": "y"}})).unwrap();
+        assert_eq!(changed.quotas.unwrap().0.into_keys().collect::<Vec<_>>(), ["memory"]);
+        assert!(patched(&current, json!({"quota": {}})).is_err());
+    }
+}
