@@ -28,6 +28,11 @@ impl Database {
         Ok(Self { name, server, url })
     }
 
+    /// A connection to it.
+    pub async fn connect(&self) -> Result<PgConnection> {
+        PgConnection::connect(&self.url).await.context("cannot connect to the test's database")
+    }
+
     /// Drops it, also while it is in use.
     pub async fn drop_it(self) -> Result<()> {
         let mut connection = PgConnection::connect(&self.server).await.context("KUBEOP_TEST_POSTGRES_URL does not answer")?;

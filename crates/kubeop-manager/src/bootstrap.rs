@@ -55,9 +55,11 @@ pub async fn attempt(manager: &Manager, row: &Cluster) -> Result<Installed> {
         }
         Ok::<_, Error>(Installed { objects: report.applied })
     };
-    let installed = tokio::time::timeout(LIMIT, installing)
-        .await
-        .map_err(|_| Error::unavailable(format!("the set-up did not end within {} s", LIMIT.as_secs())))??;
+    let installed = tokio::select! {
+        ended = tokio::time::timeout(LIMIT, installing) => ended
+            .map_err(|_| Error::unavailable(format!("the set-up did not end within {} s", LIMIT.as_secs())))??,
+        () = manager.shutdown.cancelled() => return Err(Error::unavailable("this process is shutting down")),
+    };
     record(manager, row, BootstrapState::Done, None).await?;
     Ok(installed)
 }

@@ -12,6 +12,9 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Prepared statements a connection keeps: more than the crate has.
+const STATEMENTS: usize = 400;
+
 /// How many connections, and how long to wait for one.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
@@ -64,7 +67,7 @@ impl Store {
     async fn open_pg(url: &str, options: Options) -> Result<Self> {
         let parsed = pg::PgConnectOptions::from_str(url)
             .map_err(|_| StoreError::Url("the postgres:// database URL is malformed".to_owned()))?;
-        let connect = parsed.clone().application_name("kubeop").options([
+        let connect = parsed.clone().application_name("kubeop").statement_cache_capacity(STATEMENTS).options([
             ("statement_timeout", "30s"),
             ("lock_timeout", "10s"),
             ("idle_in_transaction_session_timeout", "60s"),
@@ -99,6 +102,7 @@ impl Store {
             .busy_timeout(Duration::from_secs(5))
             .pragma("trusted_schema", "off")
             .pragma("cache_size", "-65536")
+            .statement_cache_capacity(STATEMENTS)
             .optimize_on_close(true, None);
         let write = SqlitePoolOptions::new()
             .max_connections(1)

@@ -50,14 +50,19 @@ pub(crate) fn made(path: &Path) -> anyhow::Result<SecretSlice<u8>> {
     if !path.exists() {
         let mut bytes = [0; LENGTH];
         rand::fill(&mut bytes).ok().context("failed to draw a random key")?;
+        // Written beside and linked, so that a crash leaves no half of a key.
+        let draft = path.with_extension(format!("draft-{}", std::process::id()));
+        let failed = || format!("failed to make {}", path.display());
         let mut file = fs::OpenOptions::new()
             .write(true)
-            .create_new(true)
+            .create(true)
+            .truncate(true)
             .mode(0o600)
-            .open(path)
-            .with_context(|| format!("failed to make {}", path.display()))?;
-        writeln!(file, "{}", BASE64_STANDARD.encode(bytes))
-            .with_context(|| format!("failed to write {}", path.display()))?;
+            .open(&draft)
+            .with_context(failed)?;
+        writeln!(file, "{}", BASE64_STANDARD.encode(bytes)).and_then(|()| file.sync_all()).with_context(failed)?;
+        fs::hard_link(&draft, path).with_context(failed)?;
+        fs::remove_file(&draft).with_context(failed)?;
         tracing::warn!(path = %path.display(), "made a key for development; keep it, or what it protects is lost");
     }
     kept(path)?.with_context(|| format!("{} is not there", path.display()))

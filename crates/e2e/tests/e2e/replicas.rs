@@ -8,9 +8,12 @@ use e2e::control_plane::ControlPlane;
 use e2e::kubeop::{Kubeop, Setup};
 use e2e::postgres::Database;
 use e2e::scenario::{self, phase};
+use e2e::wait::{Seen, until};
 use futures::future::join_all;
 use serde_json::json;
-use std::time::Instant;
+use sqlx::{Connection, Executor};
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 /// Keys of 32 bytes that all replicas share.
 fn manager(database: &Database) -> Setup {
@@ -45,7 +48,7 @@ async fn project_ready(api: &Api, tenant: &str, name: &str) -> Result<()> {
 async fn take_over_from_each_other_and_never_oversell() -> Result<()> {
     let (plane, database) = tokio::join!(ControlPlane::start(), Database::create());
     let (plane, database) = (plane?, database?);
-    // At the same time: all find an empty database, bring its schema up, and must agree on one encryption seed.
+    // At the same time on an empty database: all must agree on one schema and one encryption seed.
     let started = join_all((0..4).map(|_| manager(&database).start())).await;
     let mut all = started.into_iter().collect::<Result<Vec<_>>>()?;
     let (mut one, mut two) = (all.remove(0), all.remove(0));
@@ -86,13 +89,41 @@ async fn take_over_from_each_other_and_never_oversell() -> Result<()> {
     two.restart().await?;
     // An orderly end gives the lease back: no need to wait for it to go stale.
     one.process().signal("TERM")?;
-    let status = one.process().end(std::time::Duration::from_secs(10)).await?;
+    let status = one.process().end(Duration::from_secs(10)).await?;
     ensure!(status.success(), "the manager ended with {status}: {}", one.tail());
     project_ready(&two.api(None)?, &tenant, "after-term").await.with_context(|| two.tail())?;
 
     operator.process().signal("TERM")?;
-    let status = operator.process().end(std::time::Duration::from_secs(10)).await?;
+    let status = operator.process().end(Duration::from_secs(10)).await?;
     ensure!(status.success(), "the operator ended with {status}: {}", operator.tail());
     drop((one, two));
+    database.drop_it().await
+}
+
+/// Two replicas that each made a seed of their own could not open each other's kubeconfigs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn that_start_together_for_the_first_time_share_one_encryption_seed() -> Result<()> {
+    let database = Database::create().await?;
+    let migrated = Command::new(e2e::environment::kubeop()?).arg("migrate").env("KUBEOP_DB_URL", &database.url).output()?;
+    ensure!(migrated.status.success(), "{}", String::from_utf8_lossy(&migrated.stderr));
+    // Seeds can be read but not written until both replicas have seen that there is none.
+    let (mut holding, mut looking) = tokio::try_join!(database.connect(), database.connect())?;
+    let mut lock = holding.begin().await?;
+    lock.execute("LOCK TABLE encryption_seed IN EXCLUSIVE MODE").await?;
+    let released = async {
+        until("both replicas wait for a lock", Duration::from_secs(30), async || {
+            let query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+            let waiting: i64 = sqlx::query_scalar(query).fetch_one(&mut looking).await?;
+            Ok(Seen::when(waiting >= 2, (), format!("{waiting} wait")))
+        })
+        .await?;
+        lock.commit().await.context("cannot release the lock")
+    };
+    let (one, two, released) = tokio::join!(manager(&database).start(), manager(&database).start(), released);
+    released?;
+    let replicas = (one?, two?);
+    let seeds: i64 = sqlx::query_scalar("SELECT count(*) FROM encryption_seed").fetch_one(&mut looking).await?;
+    ensure!(seeds == 1, "{seeds} encryption seeds were made");
+    drop(replicas);
     database.drop_it().await
 }

@@ -7,6 +7,7 @@ use crate::auth::permission::{ReadPolicy, WritePolicy};
 use crate::http::answer::Item;
 use crate::http::body::Body;
 use crate::http::error::ApiResult;
+use crate::http::params::IfMatch;
 use crate::sync::objects;
 use kubeop_api::policy::{Policy as Answer, PolicyInput, PolicySync, QuotaMax};
 use kubeop_core::authz::Role;
@@ -35,7 +36,11 @@ pub async fn current(conn: &mut Conn<'_>) -> Result<Current> {
 }
 
 /// Replaces the policy.
-pub async fn put(caller: Caller<WritePolicy>, Body(input): Body<PolicyInput>) -> ApiResult<Item<Answer>> {
+pub async fn put(
+    caller: Caller<WritePolicy>,
+    if_match: IfMatch,
+    Body(input): Body<PolicyInput>,
+) -> ApiResult<Item<Answer>> {
     let manager = &caller.manager;
     let max = input.quota_max.unwrap_or_default();
     let raw = RawPolicy {
@@ -47,7 +52,10 @@ pub async fn put(caller: Caller<WritePolicy>, Body(input): Body<PolicyInput>) ->
     let value = serde_json::to_value(&raw).map_err(Error::internal)?;
     let now = manager.clock.now();
     let mut tx = caller.change().await?;
-    platform_policy::put(&mut tx.conn(), None, &value, now).await?;
+    if_match.check(current(&mut tx.conn()).await?.version)?;
+    if platform_policy::put(&mut tx.conn(), if_match.0, &value, now).await?.is_none() {
+        return Err(Error::conflict("the policy was changed at the same time: read it again").into());
+    }
     cluster_object::mark_kind(&mut tx.conn(), ObjectKind::Policy, None, now).await?;
     let deed = Deed { verb: "update", kind: "policy", id: "platform".to_owned(), ..Deed::default() };
     caller.commit(tx, deed).await?;

@@ -4,6 +4,7 @@
 
 use jiff::Timestamp;
 use kubeop_api::resource::{Condition, Phase, Status};
+use kubeop_crds::conditions::reason;
 use kubeop_store::cluster_object::ClusterObject;
 use serde_json::Value;
 
@@ -61,7 +62,7 @@ fn phase(
     let phase = match ready.status.as_str() {
         "True" => Phase::Ready,
         _ if ready.reason == "Suspended" => Phase::Suspended,
-        "False" if stalled => Phase::Degraded,
+        "False" if stalled || matches!(ready.reason.as_str(), reason::NOT_OURS | reason::HOST_TAKEN) => Phase::Degraded,
         _ => Phase::Pending,
     };
     (phase, if phase == Phase::Ready { String::new() } else { ready.message.clone() })

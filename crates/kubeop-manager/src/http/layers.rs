@@ -2,7 +2,9 @@
 //!
 //! Invariant: every answer carries `X-Request-Id`: the caller's if it is sane, else ours.
 
+use super::body::INGEST_LIMIT;
 use super::error::{ApiError, respond};
+use super::params::bearer;
 use crate::metrics::RequestLabels;
 use crate::state::Manager;
 use axum::extract::{MatchedPath, Request, State};
@@ -18,7 +20,7 @@ use std::num::NonZeroU32;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tracing::Instrument;
 
 const REQUEST_ID: &str = "x-request-id";
@@ -28,6 +30,12 @@ const DEADLINE: Duration = Duration::from_secs(75);
 const MAX_CONCURRENT: usize = 1024;
 /// Bursts a caller may send, as a multiple of the rate.
 const BURST: u32 = 4;
+/// Requests that may be waiting (`?wait=`) at once: far fewer than may be under way, so that waiting never takes the place of working.
+const MAX_WAITING: usize = 256;
+/// Bodies in memory at once, in KiB by their announced length.
+const MAX_BODIES_KIB: usize = 64 << 10;
+/// What a body of unknown length counts for.
+const UNKNOWN_BODY_KIB: u32 = 3 << 10;
 /// Callers told apart at most before idle ones are forgotten.
 const MAX_CALLERS: usize = 10_000;
 
@@ -40,6 +48,8 @@ type Limiter = RateLimiter<u64, DashMapStateStore<u64>, DefaultClock>;
 /// Bounds on what is taken in at once.
 pub struct Gate {
     slots: Semaphore,
+    waiting: Semaphore,
+    bodies: Semaphore,
     limiter: Option<Limiter>,
 }
 
@@ -50,7 +60,17 @@ impl Gate {
             let burst = NonZeroU32::new(rate.get().saturating_mul(BURST)).unwrap_or(rate);
             RateLimiter::keyed(Quota::per_second(rate).allow_burst(burst))
         });
-        Self { slots: Semaphore::new(MAX_CONCURRENT), limiter }
+        Self {
+            slots: Semaphore::new(MAX_CONCURRENT),
+            waiting: Semaphore::new(MAX_WAITING),
+            bodies: Semaphore::new(MAX_BODIES_KIB),
+            limiter,
+        }
+    }
+
+    /// A place to wait in; without one the answer is what is true now.
+    pub fn wait(&self) -> Option<SemaphorePermit<'_>> {
+        self.waiting.try_acquire().ok()
     }
 
     fn over_rate(&self, request: &Request) -> bool {
@@ -62,12 +82,23 @@ impl Gate {
     }
 }
 
-/// Callers are told apart by their token; those without one share a bucket, so that they cannot crowd out the others.
+/// Callers are told apart by their token, however the header spells it; those without one share a bucket.
 fn caller_key(request: &Request) -> u64 {
     use std::hash::{DefaultHasher, Hash, Hasher};
     let mut hasher = DefaultHasher::new();
-    request.headers().get(header::AUTHORIZATION).map(HeaderValue::as_bytes).hash(&mut hasher);
+    bearer(request.headers()).ok().hash(&mut hasher);
     hasher.finish()
+}
+
+/// What a request's body counts for, in KiB.
+fn body_weight(request: &Request) -> u32 {
+    let length =
+        request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    match length {
+        Some(bytes) => u32::try_from(bytes.min(INGEST_LIMIT as u64) / 1024 + 1).unwrap_or(u32::MAX),
+        None if request.headers().contains_key(header::TRANSFER_ENCODING) => UNKNOWN_BODY_KIB,
+        None => 1,
+    }
 }
 
 fn sane_id(request: &Request) -> Option<String> {
@@ -125,6 +156,9 @@ async fn guarded(manager: &Arc<Manager>, request: Request, next: Next) -> Respon
             return refuse(ErrorKind::TooManyRequests, "this caller sends more requests than allowed");
         }
         Some(slot)
+    };
+    let Ok(_body) = manager.gate.bodies.try_acquire_many(body_weight(&request)) else {
+        return refuse(ErrorKind::Unavailable, "too many large requests are under way");
     };
     match tokio::time::timeout(DEADLINE, AssertUnwindSafe(next.run(request)).catch_unwind()).await {
         Ok(Ok(response)) => response,

@@ -6,8 +6,9 @@ use crate::state::Manager;
 use jiff::SignedDuration;
 use kubeop_cluster::credential;
 use kubeop_core::Result;
+use kubeop_store::cluster::BootstrapState;
 use kubeop_store::issued_kubeconfig::{self, IssuedKubeconfig};
-use kubeop_store::{cluster, issued_token};
+use kubeop_store::{Page, cluster, issued_token};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -47,9 +48,25 @@ async fn round(manager: &Manager) -> Result<()> {
         }
         tx.commit().await?;
     }
+    collect_unrecorded(manager).await?;
     let mut tx = manager.store.begin().await?;
     issued_token::remove_expired(&mut tx.conn(), now - SignedDuration::from_hours(1)).await?;
     tx.commit().await?;
+    Ok(())
+}
+
+/// Deletes Secrets that expired on the clusters, also such as a process that was killed never recorded.
+async fn collect_unrecorded(manager: &Manager) -> Result<()> {
+    let rows = cluster::list(&mut manager.store.read().await?.conn(), &Page::first(1000)).await?;
+    for row in rows.into_iter().filter(|row| row.bootstrap_state == BootstrapState::Done) {
+        let collecting = async {
+            let client = manager.clusters.get(&manager.store, &row).await?.manager().await?;
+            credential::collect_expired(&client, manager.clock.now()).await
+        };
+        if let Err(error) = collecting.await {
+            tracing::debug!(cluster = %row.name, error = %error.chain(), "failed to collect expired Secrets");
+        }
+    }
     Ok(())
 }
 

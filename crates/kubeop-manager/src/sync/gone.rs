@@ -1,6 +1,7 @@
 //! An object is gone from its cluster: what was deleted is forgotten, what was not is wanted again.
 //!
-//! Invariant: decided by the row as it is now, in the transaction that acts on it.
+//! Invariant: an entity is forgotten only by who has just looked and found its object gone; a watch that no longer shows it (a label was
+//! taken off) is a reason to look, not a proof.
 
 use super::forget;
 use crate::state::Manager;
@@ -10,16 +11,28 @@ use kubeop_core::id::{AppId, ProjectId, TenantId};
 use kubeop_store::cluster_object::{self, Key, Mark, ObjectKind};
 use kubeop_store::{app, project, tenant};
 
-/// Forgets the entity if it is being deleted; else wants its object again.
-pub(super) async fn forget(manager: &Manager, key: Key) -> Result<()> {
+/// The watch does not show the object any more: look at it, or bring it back.
+pub(super) async fn unseen(manager: &Manager, key: Key) -> Result<()> {
     let now = manager.clock.now();
     let mut tx = manager.store.begin().await?;
     let Some(row) = cluster_object::get(&mut tx.conn(), key).await? else { return Ok(()) };
-    if !row.deleted {
+    if row.deleted {
+        let _ = cluster_object::wake(&mut tx.conn(), key, now).await?;
+    } else {
         let mark = Mark { key, name: row.name, namespace: row.namespace };
         cluster_object::mark(&mut tx.conn(), &mark, now).await?;
-        tx.commit().await?;
-        manager.wake.cluster(key.cluster_id);
+    }
+    tx.commit().await?;
+    manager.wake.cluster(key.cluster_id);
+    Ok(())
+}
+
+/// The object was looked for and is not there: forgets its entity, if that is still being deleted.
+pub(super) async fn forget(manager: &Manager, key: Key) -> Result<()> {
+    let now = manager.clock.now();
+    let mut tx = manager.store.begin().await?;
+    let row = cluster_object::get(&mut tx.conn(), key).await?;
+    if row.is_none_or(|row| !row.deleted) {
         return Ok(());
     }
     let scope = system_scope();

@@ -49,7 +49,7 @@ pub(super) async fn follow(manager: &Manager, client: &Client, id: ClusterId) ->
                 if let Some(entity_id) = entity.as_deref().and_then(|text| Uuid::try_parse(text).ok()) {
                     let kind = kind_of(target.kind);
                     seen.remove(&(kind, entity_id));
-                    gone::forget(manager, Key { cluster_id: id, kind, entity_id }).await?;
+                    gone::unseen(manager, Key { cluster_id: id, kind, entity_id }).await?;
                 }
             }
             Some(Event::Synced(kind)) => tracing::debug!(cluster = %id, kind = kind.as_str(), "watch in sync"),

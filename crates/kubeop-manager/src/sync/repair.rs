@@ -46,7 +46,7 @@ async fn compare(manager: &Manager, client: &Client, id: ClusterId) -> Result<()
         let missing = there.get(key).is_none_or(|wanted| wanted.is_none_or(|wanted| wanted < row.applied));
         if applied && missing {
             tracing::info!(cluster = %id, kind = row.kind.as_str(), name = %row.name, "missing on the cluster, wanted again");
-            gone::forget(manager, row.key()).await?;
+            gone::unseen(manager, row.key()).await?;
         }
     }
     Ok(())

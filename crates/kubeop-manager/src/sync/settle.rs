@@ -9,41 +9,48 @@ use kubeop_api::resource::Phase;
 use kubeop_core::Result;
 use kubeop_store::cluster_object::{self, Key};
 use std::time::Duration;
+use tokio::sync::SemaphorePermit;
 use tokio::time::{Instant, sleep};
 
-const STEP: Duration = Duration::from_millis(50);
+/// The first looks come quickly, for most things settle within a second.
+const FIRST_STEP: Duration = Duration::from_millis(50);
+const LONGEST_STEP: Duration = Duration::from_millis(500);
 
 /// Waits until the entity is neither on its way nor being brought up, at most for `limit`.
 pub async fn wait(manager: &Manager, key: Key, limit: Duration) -> Result<()> {
-    let end = Instant::now() + limit;
-    while Instant::now() < end && !manager.shutdown.is_cancelled() {
-        if settled(manager, key).await? {
-            break;
-        }
-        step(manager).await;
+    let Some(_place) = place(manager, limit) else { return Ok(()) };
+    let (end, mut step) = (Instant::now() + limit, FIRST_STEP);
+    while Instant::now() < end && !manager.shutdown.is_cancelled() && !settled(manager, key).await? {
+        pause(manager, &mut step).await;
     }
     Ok(())
 }
 
 /// Waits until the entity is gone, at most for `limit`; whether it is.
 pub async fn wait_gone(manager: &Manager, key: Key, limit: Duration) -> Result<bool> {
-    let end = Instant::now() + limit;
+    let Some(_place) = place(manager, limit) else { return Ok(false) };
+    let (end, mut step) = (Instant::now() + limit, FIRST_STEP);
     while Instant::now() < end && !manager.shutdown.is_cancelled() {
         let mut read = manager.store.read().await?;
         if cluster_object::get(&mut read.conn(), key).await?.is_none() {
             return Ok(true);
         }
         drop(read);
-        step(manager).await;
+        pause(manager, &mut step).await;
     }
     Ok(false)
 }
 
-async fn step(manager: &Manager) {
+fn place(manager: &Manager, limit: Duration) -> Option<SemaphorePermit<'_>> {
+    if limit.is_zero() { None } else { manager.gate.wait() }
+}
+
+async fn pause(manager: &Manager, step: &mut Duration) {
     tokio::select! {
-        () = sleep(STEP) => {}
+        () = sleep(*step) => {}
         () = manager.shutdown.cancelled() => {}
     }
+    *step = (*step * 5 / 4).min(LONGEST_STEP);
 }
 
 async fn settled(manager: &Manager, key: Key) -> Result<bool> {

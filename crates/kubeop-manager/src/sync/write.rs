@@ -24,8 +24,9 @@ const CONCURRENCY: usize = 8;
 const RETRIES: usize = 4;
 /// How long the deletion of an object is left before it is looked at again; its end is seen by the watch.
 const DELETING: SignedDuration = SignedDuration::from_secs(5);
-/// How long a namespace that is not there yet is waited for.
-const NO_NAMESPACE: SignedDuration = SignedDuration::from_millis(250);
+/// How long a namespace that is not there yet is waited for, at first and at most.
+const NO_NAMESPACE: (SignedDuration, SignedDuration) =
+    (SignedDuration::from_millis(250), SignedDuration::from_secs(30));
 /// How long a namesake that is going away is waited for.
 const BEING_DELETED: SignedDuration = SignedDuration::from_secs(1);
 
@@ -145,6 +146,10 @@ async fn write(
             row.wanted
         )));
     }
+    if live.is_none() && row.kind == ObjectKind::App && !render::app::namespace_is_ready(manager, row).await? {
+        // A namespace of this name may be somebody else's: nothing is written until the operator says that it is the project's.
+        return Ok(Some(Outcome::Later(no_namespace(manager, row))));
+    }
     let Some(object) = render::object(manager, row).await? else { return Ok(Some(Outcome::Later(BEING_DELETED))) };
     let written = match live {
         None => apply::claim(client, target, &object).await?,
@@ -154,7 +159,7 @@ async fn write(
         Written::Applied { uid, .. } => Some(Outcome::Applied { uid }),
         Written::Conflict => None,
         Written::BeingDeleted => Some(Outcome::Later(BEING_DELETED)),
-        Written::NoNamespace => Some(Outcome::Later(NO_NAMESPACE)),
+        Written::NoNamespace => Some(Outcome::Later(no_namespace(manager, row))),
         Written::NotOurs(why) => return Err(Error::conflict(why)),
     })
 }
@@ -181,8 +186,18 @@ async fn delete(
     }
 }
 
+/// The longer it has been waited for, the longer the pause.
+fn no_namespace(manager: &Manager, row: &ClusterObject) -> SignedDuration {
+    let waited = manager.clock.now().duration_since(row.changed_at);
+    (waited / 8).clamp(NO_NAMESPACE.0, NO_NAMESPACE.1)
+}
+
+/// Whether the live object is this row's: the very object that was written, or one that carries the entity's id.
 fn is_ours(row: &ClusterObject, live: Option<&Live>) -> bool {
-    live.and_then(|live| live.entity.as_ref()).is_some_and(|entity| *entity == row.entity_id.to_string())
+    live.is_some_and(|live| {
+        row.uid.as_deref() == Some(&live.uid)
+            || live.entity.as_ref().is_some_and(|entity| *entity == row.entity_id.to_string())
+    })
 }
 
 /// 1 s, doubling to 5 min, spread by the entity's id.

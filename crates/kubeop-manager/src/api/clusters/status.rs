@@ -48,7 +48,11 @@ pub async fn observe(manager: &Manager, row: &Cluster) -> Result<Answer> {
         let client = if installed { connection.manager().await? } else { connection.registered.clone() };
         Ok::<_, Error>(kubeop_cluster::status::observe(&client, nonce, manager.clock.now()).await)
     };
-    let seen = match tokio::time::timeout(LIMIT, looking).await {
+    let looked = tokio::select! {
+        looked = tokio::time::timeout(LIMIT, looking) => looked,
+        () = manager.shutdown.cancelled() => return Err(Error::unavailable("this process is shutting down")),
+    };
+    let seen = match looked {
         Ok(Ok(seen)) => seen,
         Ok(Err(error)) => return Ok(unreachable(error.message())),
         Err(_) => return Ok(unreachable("it does not answer in time")),

@@ -41,7 +41,10 @@ pub async fn handle(
     }
     let row = projects::get::find(&mut caller.read().await?.conn(), caller.scope, &id).await?;
     ready(&caller, &row).await?;
-    Ok(Secret(issue(&caller, &row, role, minutes).await?))
+    // On its own, so that a caller who goes away does not leave a Secret without a record.
+    let issuing = tokio::spawn(async move { issue(&caller, &row, role, minutes).await });
+    let issued = issuing.await.map_err(Error::internal)??;
+    Ok(Secret(issued))
 }
 
 async fn ready(caller: &Caller<IssueKubeconfigs>, row: &Project) -> Result<()> {

@@ -11,16 +11,24 @@ use crate::http::body::Body;
 use crate::http::error::ApiResult;
 use crate::http::params::{ItemQueryExt, Query};
 use crate::sync::{objects, settle};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::Api;
 use kubeop_api::project::{Project as Answer, ProjectInput};
 use kubeop_api::resource::{ItemQuery, check_labels};
+use kubeop_cluster::error::Doing;
 use kubeop_core::authz::Role;
 use kubeop_core::id::{ProjectId, TenantId};
 use kubeop_core::name::{Label, check_project_namespace, default_namespaces, tenant_namespace_prefix};
 use kubeop_core::{Error, Result};
+use kubeop_store::cluster::{self, BootstrapState};
 use kubeop_store::namespace_claim::{self, Holder};
 use kubeop_store::project::{self, Project};
 use kubeop_store::tenant::{self, Tenant};
 use kubeop_store::{Conn, Inserted};
+use std::time::Duration;
+
+/// How long the cluster may take to tell whether a namespace exists.
+const LOOK: Duration = Duration::from_secs(3);
 
 /// Creates a project.
 pub async fn handle(
@@ -39,6 +47,7 @@ pub async fn handle(
     let labels = check_labels(input.labels.unwrap_or_default())?;
     let quotas = input.quotas.map(|map| map.0);
     let now = manager.clock.now();
+    refuse_foreign_namespace(&caller, tenant_id, wish.as_ref()).await?;
 
     let mut tx = caller.change().await?;
     let absent = || Error::invalid(format!("tenant_id: there is no tenant {tenant_id}"));
@@ -86,6 +95,37 @@ pub async fn handle(
     Ok(Created { item, version, location: format!("/v1/projects/{id}") })
 }
 
+/// Early advice, as far as the cluster answers: the operator decides, by POST.
+async fn refuse_foreign_namespace(
+    caller: &Caller<WriteProjects>,
+    tenant: TenantId,
+    wish: Option<&Label>,
+) -> Result<()> {
+    let Some(wish) = wish else { return Ok(()) };
+    let manager = &caller.manager;
+    let mut read = caller.read().await?;
+    let Some(tenant) = tenant::get(&mut read.conn(), caller.scope, tenant).await? else { return Ok(()) };
+    let Some(home) = cluster::get(&mut read.conn(), tenant.cluster_id).await? else { return Ok(()) };
+    drop(read);
+    if home.bootstrap_state != BootstrapState::Done {
+        return Ok(());
+    }
+    let looking = async {
+        let client = manager.clusters.get(&manager.store, &home).await?.manager().await?;
+        let namespaces: Api<Namespace> = Api::all(client);
+        namespaces.get_metadata_opt(wish.as_str()).await.doing("reading the namespace")
+    };
+    match tokio::time::timeout(LOOK, looking).await {
+        Ok(Ok(Some(_))) => Err(taken(wish)),
+        Ok(Ok(None)) | Ok(Err(_)) | Err(_) => Ok(()),
+    }
+}
+
+/// One answer for a namespace that another project holds and for one that is not ours.
+fn taken(namespace: &Label) -> Error {
+    Error::invalid(format!("namespace: {:?} cannot be used: it is taken", namespace.as_str()))
+}
+
 async fn refuse_taken_name(
     caller: &Caller<WriteProjects>,
     conn: &mut Conn<'_>,
@@ -130,6 +170,5 @@ async fn claim_namespace(
             return Ok(candidate.clone());
         }
     }
-    let asked = candidates.first().map_or("", Label::as_str);
-    Err(Error::invalid(format!("namespace: {asked:?} cannot be used: it is taken")))
+    Err(candidates.first().map_or_else(|| Error::invalid("namespace: none can be made of these names"), taken))
 }

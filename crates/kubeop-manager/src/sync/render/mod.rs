@@ -2,7 +2,7 @@
 //!
 //! Invariant: rendered from the rows as they are now; what is gone or going from the database is not rendered.
 
-pub mod app;
+pub(super) mod app;
 pub mod project;
 pub mod tenant;
 
