@@ -1,10 +1,10 @@
 //! `kubeop` processes: started on a free port, killed, started again on the same data.
 
 use crate::api::Api;
+use crate::environment;
 use crate::folder::Folder;
 use crate::process::{self, Process};
 use crate::wait::{Seen, until};
-use crate::environment;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use std::path::Path;
@@ -192,5 +192,6 @@ impl Kubeop {
 fn append(path: &Path, text: &str) -> Result<()> {
     use std::io::Write;
     let file = std::fs::File::options().append(true).open(path);
-    file.and_then(|mut file| file.write_all(text.as_bytes())).with_context(|| format!("cannot write {}", path.display()))
+    file.and_then(|mut file| file.write_all(text.as_bytes()))
+        .with_context(|| format!("cannot write {}", path.display()))
 }

@@ -21,8 +21,12 @@ impl Database {
     pub async fn create() -> Result<Self> {
         let server = environment::postgres()?;
         let name = format!("e2e_{}_{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
-        let mut connection = PgConnection::connect(&server).await.context("KUBEOP_TEST_POSTGRES_URL does not answer")?;
-        connection.execute(AssertSqlSafe(format!("DROP DATABASE IF EXISTS {name}"))).await.context("cannot drop an old database")?;
+        let mut connection =
+            PgConnection::connect(&server).await.context("KUBEOP_TEST_POSTGRES_URL does not answer")?;
+        connection
+            .execute(AssertSqlSafe(format!("DROP DATABASE IF EXISTS {name}")))
+            .await
+            .context("cannot drop an old database")?;
         connection.execute(AssertSqlSafe(format!("CREATE DATABASE {name}"))).await.context("cannot make a database")?;
         let url = with_database(&server, &name);
         Ok(Self { name, server, url })
@@ -35,7 +39,8 @@ impl Database {
 
     /// Drops it, also while it is in use.
     pub async fn drop_it(self) -> Result<()> {
-        let mut connection = PgConnection::connect(&self.server).await.context("KUBEOP_TEST_POSTGRES_URL does not answer")?;
+        let mut connection =
+            PgConnection::connect(&self.server).await.context("KUBEOP_TEST_POSTGRES_URL does not answer")?;
         connection
             .execute(AssertSqlSafe(format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name)))
             .await
@@ -57,7 +62,10 @@ fn with_database(server: &str, name: &str) -> String {
 mod tests {
     #[test]
     fn only_the_database_of_the_url_changes() {
-        assert_eq!(super::with_database("postgres://u:p@h:1/postgres?sslmode=disable", "x"), "postgres://u:p@h:1/x?sslmode=disable");
+        assert_eq!(
+            super::with_database("postgres://u:p@h:1/postgres?sslmode=disable", "x"),
+            "postgres://u:p@h:1/x?sslmode=disable"
+        );
         assert_eq!(super::with_database("postgres://u@h:1", "x"), "postgres://u@h:1/x");
     }
 }

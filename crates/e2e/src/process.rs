@@ -41,7 +41,10 @@ pub fn spawn(command: Command) -> Result<Child> {
         .send((command, answer))
         .ok()
         .context("the thread that starts processes is gone")?;
-    started.recv().context("the thread that starts processes is gone")?.with_context(|| format!("cannot start {program}"))
+    started
+        .recv()
+        .context("the thread that starts processes is gone")?
+        .with_context(|| format!("cannot start {program}"))
 }
 
 /// A process with its log; killed when dropped.
@@ -75,7 +78,10 @@ impl Process {
 
     /// Sends it a signal by name, such as `TERM`.
     pub fn signal(&self, name: &str) -> Result<()> {
-        let status = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().context("cannot start kill")?;
+        let status = Command::new("kill")
+            .args(["-s", name, &self.child.id().to_string()])
+            .status()
+            .context("cannot start kill")?;
         if status.success() { Ok(()) } else { bail!("SIG{name} cannot be sent to process {}", self.child.id()) }
     }
 

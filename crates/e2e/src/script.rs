@@ -19,7 +19,8 @@ pub async fn run(name: &str, manager: &str, kubeconfig: &str, token: Option<&str
     fs::create_dir_all(home.join(".kube")).context("cannot make a home")?;
     fs::write(home.join(".kube/config"), kubeconfig).context("cannot write the kubeconfig")?;
     if let Some(token) = token {
-        fs::write(home.join(".curlrc"), format!("header = \"Authorization: Bearer {token}\"\n")).context("cannot write .curlrc")?;
+        fs::write(home.join(".curlrc"), format!("header = \"Authorization: Bearer {token}\"\n"))
+            .context("cannot write .curlrc")?;
     }
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
     let text = fs::read_to_string(&source).with_context(|| format!("cannot read {}", source.display()))?;
@@ -45,5 +46,9 @@ pub async fn run(name: &str, manager: &str, kubeconfig: &str, token: Option<&str
         .with_context(|| format!("{name} did not end within four minutes"))?
         .context("cannot run bash")?;
     let shown = format!("{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    if output.status.success() { Ok(shown) } else { bail!("{name} failed ({}):\n{}", output.status, process::tail(&shown, 60)) }
+    if output.status.success() {
+        Ok(shown)
+    } else {
+        bail!("{name} failed ({}):\n{}", output.status, process::tail(&shown, 60))
+    }
 }

@@ -42,6 +42,14 @@ impl Grants {
         }
     }
 
+    /// Forgets the projects that are no more.
+    pub(crate) fn keep(&self, exists: impl Fn(&str) -> bool) {
+        let tenants: Vec<Decided> = self.0.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        for decided in tenants {
+            decided.lock().unwrap_or_else(PoisonError::into_inner).retain(|project, _| exists(project));
+        }
+    }
+
     /// Forgets a project that is gone.
     pub(crate) fn forget(&self, tenant: &str, project: &str) {
         let mut tenants = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -64,6 +64,15 @@ impl Queues {
     /// Lets triggers through, and queues everything there is.
     pub(crate) async fn open(&self, ctx: &Context) {
         self.open.store(true, Ordering::SeqCst);
+        self.open_again(ctx).await;
+    }
+
+    /// Queues everything there is, unless nothing was opened yet.
+    pub(crate) async fn open_again(&self, ctx: &Context) {
+        if !self.open.load(Ordering::SeqCst) {
+            return;
+        }
+        ctx.grants.keep(|project| ctx.stores.project(project).is_some());
         for tenant in ctx.stores.tenants.state() {
             self.now(Trigger::Tenant(name(&tenant.metadata))).await;
         }

@@ -36,7 +36,10 @@ async fn a_kubeconfig_opens_its_namespace_alone_and_ends() -> Result<()> {
     ensure!(expires - issued == 600, "asked for 10 minutes, the token lives {} s", expires - issued);
     let told = answer.text_at("/expires_at")?;
     let command = tokio::process::Command::new("date").args(["-u", "-d", &told, "+%s"]).output().await?;
-    ensure!(String::from_utf8_lossy(&command.stdout).trim() == expires.to_string(), "{told} is not the token's {expires}");
+    ensure!(
+        String::from_utf8_lossy(&command.stdout).trim() == expires.to_string(),
+        "{told} is not the token's {expires}"
+    );
     ensure!(view["contexts"][0]["context"]["namespace"] == home.namespace.as_str(), "{view}");
 
     tenant.stdout("create configmap mine --from-literal=a=b").await?;
@@ -82,7 +85,11 @@ async fn a_kubeconfig_opens_its_namespace_alone_and_ends() -> Result<()> {
     api.delete(&format!("/v1/kubeconfigs/{id}")).await?.expect(204)?;
     until("a revoked kubeconfig is refused", Duration::from_secs(15), async || {
         let ran = tenant.run("get configmaps").await?;
-        Ok(Seen::when(!ran.ok && ran.stderr.contains("nauthorized") || ran.stderr.contains("logged in"), (), format!("{} {}", ran.stdout, ran.stderr)))
+        Ok(Seen::when(
+            !ran.ok && ran.stderr.contains("nauthorized") || ran.stderr.contains("logged in"),
+            (),
+            format!("{} {}", ran.stdout, ran.stderr),
+        ))
     })
     .await?;
     viewer.stdout("get configmaps").await?;
@@ -102,8 +109,10 @@ async fn issued(api: &Api, kind: &str, body: &Value) -> Result<(String, String)>
 async fn tokens_open_their_own_and_nothing_else_is_told_to_exist() -> Result<()> {
     let world = World::shared().await?;
     let admin = world.admin()?;
-    let (home, foreign) =
-        tokio::try_join!(scenario::home(&admin, &world.cluster, "own"), scenario::home(&admin, &world.cluster, "foreign"))?;
+    let (home, foreign) = tokio::try_join!(
+        scenario::home(&admin, &world.cluster, "own"),
+        scenario::home(&admin, &world.cluster, "foreign")
+    )?;
     let second = scenario::project(&admin, &home.tenant, "second").await?.id()?;
     let app = scenario::app(&admin, &home.project, "app", &format!("{}.local", unique("a"))).await?;
     let foreign_app = scenario::app(&admin, &foreign.project, "app", &format!("{}.local", unique("b"))).await?;
@@ -133,7 +142,11 @@ async fn tokens_open_their_own_and_nothing_else_is_told_to_exist() -> Result<()>
     project.get(&format!("/v1/apps/{app}")).await?.expect(200)?;
     project.get(&format!("/v1/kubeconfigs/project/{}", home.project)).await?.expect(200)?;
     let listed = tenant.get("/v1/projects").await?.expect(200)?;
-    ensure!(listed.json.as_array().is_some_and(|all| all.len() == 2), "a tenant lists its own projects: {}", listed.text);
+    ensure!(
+        listed.json.as_array().is_some_and(|all| all.len() == 2),
+        "a tenant lists its own projects: {}",
+        listed.text
+    );
     let listed = project.get("/v1/projects").await?.expect(200)?;
     ensure!(listed.json.as_array().is_some_and(|all| all.len() == 1), "a project lists itself: {}", listed.text);
 
@@ -151,9 +164,14 @@ async fn tokens_open_their_own_and_nothing_else_is_told_to_exist() -> Result<()>
         let told = caller.get(&foreign_path).await?.expect_error(404, &[])?.text_at("/error")?;
         let nothing = caller.get(&absent_path).await?.expect_error(404, &[])?.text_at("/error")?;
         let id = foreign_path.rsplit('/').next().unwrap_or_default();
-        ensure!(told.replace(id, absent) == nothing, "{foreign_path} is told from an absent one: {told:?} and {nothing:?}");
+        ensure!(
+            told.replace(id, absent) == nothing,
+            "{foreign_path} is told from an absent one: {told:?} and {nothing:?}"
+        );
     }
-    for (caller, path) in [(&tenant, format!("/v1/projects/{}", foreign.project)), (&tenant, format!("/v1/apps/{foreign_app}"))] {
+    for (caller, path) in
+        [(&tenant, format!("/v1/projects/{}", foreign.project)), (&tenant, format!("/v1/apps/{foreign_app}"))]
+    {
         caller.delete(&path).await?.expect_error(404, &[])?;
     }
 

@@ -55,7 +55,10 @@ async fn between_accept_and_apply_nothing_is_lost_or_doubled() -> Result<()> {
     scenario::gone(&api, &format!("/v1/projects/{leaving}")).await?;
     scenario::gone(&api, &format!("/v1/projects/{never}")).await?;
     ensure!(resources(&kubectl, &coming).await? == 1, "not exactly one Project resource");
-    ensure!(resources(&kubectl, &leaving).await? == 0 && resources(&kubectl, &never).await? == 0, "a deleted project is left");
+    ensure!(
+        resources(&kubectl, &leaving).await? == 0 && resources(&kubectl, &never).await? == 0,
+        "a deleted project is left"
+    );
     ensure!(kubectl.exists(&format!("namespace {namespace}")).await?, "no namespace {namespace}");
     phase(&api, &format!("/v1/projects/{}", home.project), "Ready").await?;
     scenario::cluster_ready(&api, &cluster).await
@@ -130,7 +133,8 @@ async fn at_random_points_every_accepted_change_holds() -> Result<()> {
         let objects = kubectl.json("get projects.platform.kubeop.io").await?;
         let spaces = kubectl.json("get namespaces -l app.kubeop.io/project-id").await?;
         let label = "/metadata/labels/app.kubeop.io~1project-id";
-        let (wanted, there, homes) = (ids(&rows.json, "/id"), ids(&objects["items"], label), ids(&spaces["items"], label));
+        let (wanted, there, homes) =
+            (ids(&rows.json, "/id"), ids(&objects["items"], label), ids(&spaces["items"], label));
         let counted = objects["items"].as_array().map_or(0, Vec::len) == wanted.len();
         let same = wanted == there && wanted == homes && counted && !deleting;
         Ok(Seen::when(same, (), format!("rows {wanted:?}, resources {there:?}, namespaces {homes:?}")))

@@ -52,14 +52,18 @@ async fn goes_in_reverse_and_leaves_nothing() -> Result<()> {
     let answer = api.delete(&format!("/v1/projects/{}", home.project)).await?.expect(202)?;
     ensure!(answer.phase() == "Deleting", "{}", answer.text);
     gone(&api, &format!("/v1/projects/{}", home.project)).await?;
-    ensure!(!kubectl.exists(&format!("namespace {namespace}")).await?, "the namespace is there although the project is 404");
+    ensure!(
+        !kubectl.exists(&format!("namespace {namespace}")).await?,
+        "the namespace is there although the project is 404"
+    );
     let left = kubectl.stdout("-n kubeop-access get serviceaccounts,secrets -o name").await?;
     ensure!(!left.contains(&home.tenant_name), "access is left behind: {left}");
     let ran = tenant.run("get configmaps").await?;
     ensure!(!ran.ok, "the kubeconfig of a deleted project works");
 
     // The same names work again, and are something new.
-    let again = api.post("/v1/projects?wait=30", &json!({"tenantID": home.tenant, "name": "web"})).await?.expect(201)?;
+    let again =
+        api.post("/v1/projects?wait=30", &json!({"tenantID": home.tenant, "name": "web"})).await?.expect(201)?;
     ensure!(again.phase() == "Ready" && again.id()? != home.project, "{}", again.text);
     ensure!(again.text_at("/namespace")? == *namespace, "{}", again.text);
     ensure!(!kubectl.exists(&format!("configmap mine -n {namespace}")).await?, "the old namespace's content is back");
@@ -78,7 +82,10 @@ async fn goes_in_reverse_and_leaves_nothing() -> Result<()> {
     // The cluster, with what was installed there.
     api.delete(&format!("/v1/clusters/{cluster}?uninstall=true")).await?.expect(204)?;
     api.get(&format!("/v1/clusters/{cluster}")).await?.expect_error(404, &[])?;
-    ensure!(!kubectl.exists("validatingwebhookconfiguration kubeop-admission").await?, "the webhook configuration is left");
+    ensure!(
+        !kubectl.exists("validatingwebhookconfiguration kubeop-admission").await?,
+        "the webhook configuration is left"
+    );
     // Definitions and the two namespaces stay (people may have put things there), without rights and without our mark.
     let roles = kubectl.stdout("get clusterroles,clusterrolebindings,validatingadmissionpolicies -o name").await?;
     ensure!(!roles.contains("kubeop"), "rights or guards are left: {roles}");

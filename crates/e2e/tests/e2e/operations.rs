@@ -102,7 +102,10 @@ async fn request_ids_are_echoed_if_sane_and_made_if_not() -> Result<()> {
         ensure!(made != bad && !made.is_empty(), "{bad:?} was echoed");
     }
     let (one, two) = (api.get("/healthz").await?, api.get("/nowhere").await?);
-    ensure!(one.header("x-request-id").is_some() && one.header("x-request-id") != two.header("x-request-id"), "made ids differ");
+    ensure!(
+        one.header("x-request-id").is_some() && one.header("x-request-id") != two.header("x-request-id"),
+        "made ids differ"
+    );
     ensure!(world.kubeop().log().contains(&id), "the id is not in the log");
     Ok(())
 }
@@ -137,17 +140,24 @@ async fn bad_requests_get_the_error_shape() -> Result<()> {
         ("{\"name\":\"a\",\"clusterID\":\"00000000-0000-7000-8000-000000000000\"}", "cluster"),
         ("{\"name\":\"\\ud800\"}", ""),
     ] {
-        send("POST", "/v1/tenants", JSON, body.into()).await?.expect_error(400, &[part]).with_context(|| body.to_owned())?;
+        send("POST", "/v1/tenants", JSON, body.into())
+            .await?
+            .expect_error(400, &[part])
+            .with_context(|| body.to_owned())?;
     }
     send("POST", "/v1/tenants", JSON, vec![0xff, 0xfe, 0x00]).await?.expect_error(400, &["UTF-8"])?;
-    send("POST", "/v1/tenants", JSON, format!("{}{}", "[".repeat(100_000), "]".repeat(100_000)).into()).await?.expect_error(400, &[])?;
+    send("POST", "/v1/tenants", JSON, format!("{}{}", "[".repeat(100_000), "]".repeat(100_000)).into())
+        .await?
+        .expect_error(400, &[])?;
     for quantity in ["1e2147483648", "-1", "abc", "NaN", &"9".repeat(5000)] {
         let body = json!({"name": unique("q"), "clusterID": world.cluster, "quotas": {"cpu": quantity}});
         api.post("/v1/tenants", &body).await?.expect_error(400, &["cpu"])?;
     }
     send("POST", "/v1/tenants", None, b"{}".to_vec()).await?.expect_error(415, &[])?;
     send("POST", "/v1/tenants", Some("text/plain"), b"{}".to_vec()).await?.expect_error(415, &["text/plain"])?;
-    send("POST", "/v1/tenants", Some("application/x-www-form-urlencoded"), b"a=b".to_vec()).await?.expect_error(415, &[])?;
+    send("POST", "/v1/tenants", Some("application/x-www-form-urlencoded"), b"a=b".to_vec())
+        .await?
+        .expect_error(415, &[])?;
     let big = |bytes: usize| format!("{{\"name\":\"{}\"}}", "x".repeat(bytes)).into_bytes();
     send("POST", "/v1/tenants", JSON, big(1 << 20)).await?.expect_error(413, &[])?;
     send("POST", "/v1/apps", JSON, big(3 << 20)).await?.expect_error(413, &[])?;
@@ -155,7 +165,9 @@ async fn bad_requests_get_the_error_shape() -> Result<()> {
     for path in ["/", "/v1", "/v1/nothing", "/v1/tenants/", "/v2/tenants", "/v1/tenants/a/b", "//v1/tenants"] {
         send("GET", path, None, Vec::new()).await?.expect_error(404, &[])?;
     }
-    for (method, path) in [("DELETE", "/v1/clusters"), ("POST", "/healthz"), ("GET", "/v1/usage/ingest"), ("BREW", "/v1/apps")] {
+    for (method, path) in
+        [("DELETE", "/v1/clusters"), ("POST", "/healthz"), ("GET", "/v1/usage/ingest"), ("BREW", "/v1/apps")]
+    {
         send(method, path, None, Vec::new()).await?.expect_error(405, &[])?;
     }
     for id in ["nonsense", "00000000-0000-0000-0000-00000000000g", "%00", "..%2f..", "'%20OR%201=1"] {
@@ -171,10 +183,22 @@ async fn bad_requests_get_the_error_shape() -> Result<()> {
     for (kubeconfig, part) in [
         ("~/.kube/config", "file"),
         ("apiVersion: v1\nkind: Config\ncurrent-context: a\n", ""),
-        ("apiVersion: v1\nkind: Config\ncurrent-context: a\nclusters: [{name: a, cluster: {server: 'https://127.0.0.1:1'}}]\nusers: [{name: a, user: {exec: {command: id}}}]\ncontexts: [{name: a, context: {cluster: a, user: a}}]\n", "exec"),
-        ("apiVersion: v1\nkind: Config\ncurrent-context: a\nclusters: [{name: a, cluster: {server: 'https://127.0.0.1:1'}}]\nusers: [{name: a, user: {tokenFile: /etc/passwd}}]\ncontexts: [{name: a, context: {cluster: a, user: a}}]\n", "tokenFile"),
-        ("apiVersion: v1\nkind: Config\ncurrent-context: a\nclusters: [{name: a, cluster: {server: 'https://127.0.0.1:1'}}]\nusers: [{name: a, user: {token: t}}]\ncontexts: [{name: a, context: {cluster: a, user: a}}]\n", ""),
-        ("apiVersion: v1\nkind: Config\ncurrent-context: a\nclusters: [{name: a, cluster: {server: 'https://169.254.169.254'}}]\nusers: [{name: a, user: {token: t}}]\ncontexts: [{name: a, context: {cluster: a, user: a}}]\n", "169.254.169.254"),
+        (
+            "apiVersion: v1\nkind: Config\ncurrent-context: a\nclusters: [{name: a, cluster: {server: 'https://127.0.0.1:1'}}]\nusers: [{name: a, user: {exec: {command: id}}}]\ncontexts: [{name: a, context: {cluster: a, user: a}}]\n",
+            "exec",
+        ),
+        (
+            "apiVersion: v1\nkind: Config\ncurrent-context: a\nclusters: [{name: a, cluster: {server: 'https://127.0.0.1:1'}}]\nusers: [{name: a, user: {tokenFile: /etc/passwd}}]\ncontexts: [{name: a, context: {cluster: a, user: a}}]\n",
+            "tokenFile",
+        ),
+        (
+            "apiVersion: v1\nkind: Config\ncurrent-context: a\nclusters: [{name: a, cluster: {server: 'https://127.0.0.1:1'}}]\nusers: [{name: a, user: {token: t}}]\ncontexts: [{name: a, context: {cluster: a, user: a}}]\n",
+            "",
+        ),
+        (
+            "apiVersion: v1\nkind: Config\ncurrent-context: a\nclusters: [{name: a, cluster: {server: 'https://169.254.169.254'}}]\nusers: [{name: a, user: {token: t}}]\ncontexts: [{name: a, context: {cluster: a, user: a}}]\n",
+            "169.254.169.254",
+        ),
     ] {
         let body = json!({"name": unique("bad"), "kubeconfig": kubeconfig});
         api.post("/v1/clusters", &body).await?.expect_error(400, &[part])?;

@@ -26,7 +26,10 @@ async fn place(api: &Api, name: &str, kubeconfig: &str, kubectl: Kubectl) -> Res
 
 async fn holds_policy(place: &Place, registry: &str) -> Result<()> {
     until("the policy is on the cluster", Duration::from_secs(30), async || {
-        let map = place.kubectl.stdout("-n kubeop-system get configmap kubeop-policy -o jsonpath={.data.imageAllowlist}").await?;
+        let map = place
+            .kubectl
+            .stdout("-n kubeop-system get configmap kubeop-policy -o jsonpath={.data.imageAllowlist}")
+            .await?;
         Ok(Seen::when(map.contains(registry), (), map))
     })
     .await
@@ -48,7 +51,8 @@ async fn ride_out(api: &Api, proxy: &Proxy, far: &Place, near: &Place, round: &s
     let wish = scenario::project(api, &far.home.tenant, round).await?.id()?;
     // The other cluster does not notice.
     let start = Instant::now();
-    let made = api.post("/v1/projects?wait=20", &json!({"tenantID": near.home.tenant, "name": round})).await?.expect(201)?;
+    let made =
+        api.post("/v1/projects?wait=20", &json!({"tenantID": near.home.tenant, "name": round})).await?.expect(201)?;
     ensure!(made.phase() == "Ready", "on the other cluster: {}", made.text);
     println!("{round}: the other cluster's project took {:?}", start.elapsed());
     let registry = format!("{round}.example.com");

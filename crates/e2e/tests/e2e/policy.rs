@@ -96,7 +96,11 @@ async fn the_image_allow_list_holds_for_every_kind_of_container() -> Result<()> 
         let mut live = admin.json(&format!("-n {} get pod {name}", home.namespace)).await?;
         live["spec"]["ephemeralContainers"] = json!([{"name": "debug", "image": image}]);
         let ran = admin.run_with(&["replace", "--raw", &path, "-f", "-"], Some(&live.to_string())).await?;
-        if allowed { admitted(&ran, "an allowed ephemeral image")? } else { denied(&ran, "a foreign ephemeral image", &words)? }
+        if allowed {
+            admitted(&ran, "an allowed ephemeral image")?
+        } else {
+            denied(&ran, "a foreign ephemeral image", &words)?
+        }
     }
     // What only looks like an allowed registry; and Docker's short names are what they stand for.
     let ran = tenant.create(&pod(&unique("p"), &home.namespace, &["docker.io.evil.com/nginx"])).await?;
@@ -138,7 +142,12 @@ async fn opened(kubectl: &Kubectl, namespace: &str) -> Result<Vec<String>> {
     let mut found = Vec::new();
     for item in list["items"].as_array().into_iter().flatten() {
         let ours = item["metadata"]["name"].as_str().is_some_and(|name| name.starts_with("kubeop-baseline-"));
-        for peer in item["spec"]["egress"].as_array().into_iter().flatten().flat_map(|rule| rule["to"].as_array().into_iter().flatten()) {
+        for peer in item["spec"]["egress"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .flat_map(|rule| rule["to"].as_array().into_iter().flatten())
+        {
             found.extend(peer["ipBlock"]["cidr"].as_str().filter(|_| ours).map(ToOwned::to_owned));
         }
     }

@@ -104,7 +104,8 @@ async fn take_over_from_each_other_and_never_oversell() -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn that_start_together_for_the_first_time_share_one_encryption_seed() -> Result<()> {
     let database = Database::create().await?;
-    let migrated = Command::new(e2e::environment::kubeop()?).arg("migrate").env("KUBEOP_DB_URL", &database.url).output()?;
+    let migrated =
+        Command::new(e2e::environment::kubeop()?).arg("migrate").env("KUBEOP_DB_URL", &database.url).output()?;
     ensure!(migrated.status.success(), "{}", String::from_utf8_lossy(&migrated.stderr));
     // Seeds can be read but not written until both replicas have seen that there is none.
     let (mut holding, mut looking) = tokio::try_join!(database.connect(), database.connect())?;
@@ -112,7 +113,8 @@ async fn that_start_together_for_the_first_time_share_one_encryption_seed() -> R
     lock.execute("LOCK TABLE encryption_seed IN EXCLUSIVE MODE").await?;
     let released = async {
         until("both replicas wait for a lock", Duration::from_secs(30), async || {
-            let query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+            let query =
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
             let waiting: i64 = sqlx::query_scalar(query).fetch_one(&mut looking).await?;
             Ok(Seen::when(waiting >= 2, (), format!("{waiting} wait")))
         })

@@ -34,7 +34,13 @@ async fn apply_cleanly_and_are_shown_usefully() -> Result<()> {
     ensure!(ran.ok && !ran.stderr.contains("arning"), "{} {}", ran.stdout, ran.stderr);
     until("the sample apps' workloads", Duration::from_secs(30), async || {
         let names = kubectl.stdout("-n kubeop-web get deployments,services,ingresses -o name").await?;
-        let there = ["deployment.apps/web", "deployment.apps/shop", "service/web", "service/shop", "ingress.networking.k8s.io/web"];
+        let there = [
+            "deployment.apps/web",
+            "deployment.apps/shop",
+            "service/web",
+            "service/shop",
+            "ingress.networking.k8s.io/web",
+        ];
         Ok(Seen::when(there.iter().all(|name| names.contains(name)), (), names))
     })
     .await?;
@@ -42,10 +48,18 @@ async fn apply_cleanly_and_are_shown_usefully() -> Result<()> {
     // What people see.
     let shown = kubectl.stdout("get tenants,projects,apps -A").await?;
     println!("{shown}");
-    for part in ["READY", "AGE", "acme", "acme.web", "kubeop-web", "web", "shop", "True", "docker.io/library/nginx:1.25"] {
+    for part in
+        ["READY", "AGE", "acme", "acme.web", "kubeop-web", "web", "shop", "True", "docker.io/library/nginx:1.25"]
+    {
         ensure!(shown.contains(part), "{part:?} is not shown:\n{shown}");
     }
-    for words in ["get policies", "get dnsrecords", "get certificates", "get kubeop -A", "-n kubeop-web get jobs -l app.kubeop.io/app-id=x"] {
+    for words in [
+        "get policies",
+        "get dnsrecords",
+        "get certificates",
+        "get kubeop -A",
+        "-n kubeop-web get jobs -l app.kubeop.io/app-id=x",
+    ] {
         let shown = kubectl.stdout(words).await?;
         println!("{shown}");
     }
@@ -53,7 +67,10 @@ async fn apply_cleanly_and_are_shown_usefully() -> Result<()> {
     ensure!(tenant.contains("condition met"), "{tenant}");
     // Changing a sample and applying again is followed; a second apply changes nothing.
     let again = kubectl.stdout(&format!("apply -f {samples}/")).await?;
-    ensure!(again.lines().all(|line| line.ends_with("unchanged") || line.contains("configured") && line.contains("quot")), "{again}");
+    ensure!(
+        again.lines().all(|line| line.ends_with("unchanged") || line.contains("configured") && line.contains("quot")),
+        "{again}"
+    );
 
     // Backwards.
     kubectl.stdout(&format!("delete -f {samples}/kubeop-web/ -f {samples}/ --timeout=60s")).await?;

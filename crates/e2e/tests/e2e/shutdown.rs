@@ -22,7 +22,8 @@ async fn policy_version(api: &Api) -> Result<i64> {
 /// Puts the policy again and again until the listener is gone; counts the answers.
 async fn load(api: Api, answered: Arc<AtomicI64>) -> Result<()> {
     loop {
-        let request = api.request("PUT", "/v1/platform/policy")?.header("Content-Type", "application/json").body(POLICY);
+        let request =
+            api.request("PUT", "/v1/platform/policy")?.header("Content-Type", "application/json").body(POLICY);
         match api.send(request).await {
             Ok(answer) if answer.status == 200 => answered.fetch_add(1, Ordering::SeqCst),
             Ok(answer) => bail!("under load: {} {}", answer.status, answer.text),
@@ -45,7 +46,9 @@ async fn half_a_request(address: &str, token: &str) -> Result<TcpStream> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn loses_no_request_and_logs_hold_no_secret() -> Result<()> {
-    let setup = Setup::dev().with_auth().with("KUBEOP_LOG", "debug,h2=info,sqlx=debug,kubeop=trace,kubeop_manager=trace,kubeop_cluster=trace");
+    let setup = Setup::dev()
+        .with_auth()
+        .with("KUBEOP_LOG", "debug,h2=info,sqlx=debug,kubeop=trace,kubeop_manager=trace,kubeop_cluster=trace");
     let (plane, kubeop) = tokio::join!(ControlPlane::start(), setup.start());
     let (plane, mut kubeop) = (plane?, kubeop?);
     let token = kubeop.token("admin", None)?;
@@ -54,8 +57,10 @@ async fn loses_no_request_and_logs_hold_no_secret() -> Result<()> {
     let cluster = scenario::register(&api, "stop", &kubeconfig).await?;
     scenario::cluster_ready(&api, &cluster).await?;
     let home = scenario::home(&api, &cluster, "stop").await?;
-    let project_token = api.post("/v1/jwt/project", &json!({"ProjectID": home.project})).await?.expect(200)?.text_at("/token")?;
-    let issued = api.get(&format!("/v1/kubeconfigs/project/{}", home.project)).await?.expect(200)?.text_at("/kubeconfig")?;
+    let project_token =
+        api.post("/v1/jwt/project", &json!({"ProjectID": home.project})).await?.expect(200)?.text_at("/token")?;
+    let issued =
+        api.get(&format!("/v1/kubeconfigs/project/{}", home.project)).await?.expect(200)?.text_at("/kubeconfig")?;
 
     let before = policy_version(&api).await?;
     let answered = Arc::new(AtomicI64::new(0));
@@ -88,7 +93,10 @@ async fn loses_no_request_and_logs_hold_no_secret() -> Result<()> {
         worker.await.context("a worker panicked")??;
     }
     let kubectl = plane.kubectl()?;
-    ensure!(!kubectl.exists("validatingwebhookconfiguration kubeop-admission").await?, "the webhook of a stopped process is left");
+    ensure!(
+        !kubectl.exists("validatingwebhookconfiguration kubeop-admission").await?,
+        "the webhook of a stopped process is left"
+    );
 
     // What was done is what was answered: the half request and the load.
     let log = kubeop.log();
@@ -105,7 +113,11 @@ async fn loses_no_request_and_logs_hold_no_secret() -> Result<()> {
     let mut secrets = vec![token, project_token];
     for text in [&kubeconfig, &issued] {
         let found = text.lines().filter_map(|line| line.trim().split_once(": "));
-        secrets.extend(found.filter(|(key, _)| matches!(*key, "client-key-data" | "token")).map(|(_, value)| value.trim_matches('"').to_owned()));
+        secrets.extend(
+            found
+                .filter(|(key, _)| matches!(*key, "client-key-data" | "token"))
+                .map(|(_, value)| value.trim_matches('"').to_owned()),
+        );
     }
     for entry in std::fs::read_dir(kubeop.data()).context("cannot list the data directory")?.flatten() {
         if entry.path().extension().is_some_and(|kind| kind == "key") {
@@ -116,7 +128,11 @@ async fn loses_no_request_and_logs_hold_no_secret() -> Result<()> {
     for secret in secrets {
         // The signature of a token, or the middle of a key: a part is as bad as the whole.
         let part: String = secret.rsplit('.').next().unwrap_or(&secret).chars().take(40).collect();
-        ensure!(part.len() >= 32 && !log.contains(&part), "a secret is in the log: {}...", part.get(..6).unwrap_or_default());
+        ensure!(
+            part.len() >= 32 && !log.contains(&part),
+            "a secret is in the log: {}...",
+            part.get(..6).unwrap_or_default()
+        );
     }
     Ok(())
 }

@@ -224,8 +224,8 @@ fn check_token(token: &str) -> Result<()> {
     if ok { Ok(()) } else { Err(Error::invalid("token: printable ASCII characters without spaces are needed")) }
 }
 
-/// Checks a server URL: https, a host, nothing hidden in it.
-fn parse_server(text: &str) -> Result<Uri> {
+/// Checks a server URL (also the `publicServer` of a cluster): https, a host, nothing hidden in it.
+pub fn parse_server(text: &str) -> Result<Uri> {
     let refuse = |why: &str| Error::invalid(format!("server {:?}: {why}", kubeop_core::id::shorten(text)));
     if text.contains(['#', '?']) {
         return Err(refuse("a URL without query and fragment is needed"));

@@ -142,7 +142,9 @@ impl Watch {
                     let told = concerns(&self, Change::Gone(&object));
                     self.tell(told).await;
                 }
-                Ok(Event::Init | Event::InitDone) => {}
+                Ok(Event::Init) => prints.clear(),
+                // After a gap some may be gone unseen: everything is looked at once. Before the first list the queues are closed.
+                Ok(Event::InitDone) => self.queues.open_again(&self.ctx).await,
                 Err(error) => tracing::warn!(%kind, %error, "watch broke; it is set up again"),
             }
         }
@@ -220,9 +222,13 @@ impl Watch {
     async fn relisted<K: Tracked>(&self, listed: &mut Listed) {
         for (namespace, name) in self.ctx.ledger.keep::<K>(&listed.take()) {
             let place = namespace.as_deref().unwrap_or(&name);
-            // Without the object only its place tells whose it was.
+            // Without the object only its place tells whose it was, or, of a claim, who has the host in its status.
             let mut now: Vec<Trigger> = self.project_of(place).into_iter().map(Trigger::Project).collect();
-            now.extend(self.ctx.stores.apps_in(place).iter().map(|app| Trigger::App(place.to_owned(), app.name_any())));
+            let concerned = self.ctx.stores.apps.state_filter(|app| {
+                let here = app.metadata.namespace.as_deref() == Some(place);
+                here || (namespace.is_none() && app.status.as_ref().is_some_and(|status| status.hosts.contains(&name)))
+            });
+            now.extend(concerned.iter().map(|app| Trigger::App(app.namespace().unwrap_or_default(), app.name_any())));
             self.tell(Told { now, ..Told::default() }).await;
         }
     }

@@ -50,6 +50,8 @@ fn operator() -> Arc<Running> {
     if let Some(running) = shared.upgrade() {
         return running;
     }
+    // Says here, rather than on the operator's thread, that no cluster was given.
+    drop(kubeconfig());
     let stop = CancellationToken::new();
     let (tell, told) = mpsc::channel();
     let quit = stop.clone();

@@ -43,5 +43,9 @@ pub const OPERATOR_LEASE: &str = "kubeop-operator";
 pub const GUARD_RESERVED: &str = "kubeop-reserved";
 /// `ValidatingAdmissionPolicy` (and its binding) of the egress baseline.
 pub const GUARD_EGRESS: &str = "kubeop-egress";
+/// Guard of pods.
+pub const GUARD_PODS: &str = "kubeop-pods";
+/// Guard of Services.
+pub const GUARD_SERVICES: &str = "kubeop-services";
 /// The verb on `projects.platform.kubeop.io` that passes the guards of reserved objects.
 pub const BYPASS: &str = "bypass";

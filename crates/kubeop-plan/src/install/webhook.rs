@@ -5,7 +5,8 @@
 use super::names;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::admissionregistration::v1::{
-    RuleWithOperations, ServiceReference, ValidatingWebhook, ValidatingWebhookConfiguration, WebhookClientConfig,
+    MatchCondition, RuleWithOperations, ServiceReference, ValidatingWebhook, ValidatingWebhookConfiguration,
+    WebhookClientConfig,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 use kube::core::ObjectMeta;
@@ -60,7 +61,7 @@ fn projects(target: &WebhookTarget) -> ValidatingWebhook {
     let rules = vec![
         rule("", "v1", &["pods"], &["CREATE", "UPDATE"]),
         rule("", "v1", &["pods/ephemeralcontainers", "pods/resize"], &["CREATE", "UPDATE"]),
-        rule("networking.k8s.io", "v1", &["networkpolicies"], &["CREATE", "UPDATE", "DELETE"]),
+        rule("networking.k8s.io", "v1", &["networkpolicies"], &["CREATE", "UPDATE"]),
         rule(GROUP, "v1alpha1", &["apps"], &["CREATE", "UPDATE"]),
     ];
     let in_projects =
@@ -71,7 +72,19 @@ fn projects(target: &WebhookTarget) -> ValidatingWebhook {
             ..LabelSelector::default()
         }),
         rules: Some(rules),
+        match_conditions: Some(vec![unless_unchanged()]),
         ..webhook(names::WEBHOOK_PROJECTS, target, names::ADMIT_PATH)
+    }
+}
+
+/// An update of a pod that leaves its spec alone (labels, finalizers) opens nothing, and must not wait for us: a Job or a namespace could not end
+/// while admission is down.
+fn unless_unchanged() -> MatchCondition {
+    MatchCondition {
+        name: "unless-pod-spec-unchanged".to_owned(),
+        expression:
+            "!(request.operation == 'UPDATE' && request.resource.resource == 'pods' && object.spec == oldObject.spec)"
+                .to_owned(),
     }
 }
 

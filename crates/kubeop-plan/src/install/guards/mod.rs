@@ -1,9 +1,11 @@
 //! Guards in the API server itself: `ValidatingAdmissionPolicies`, which hold while every process of ours is down.
 //!
-//! Invariant: an expression that fails denies (`failurePolicy: Fail`), and whoever may `bypass` on `projects.platform.kubeop.io` passes.
+//! Invariant: an expression that fails denies (`failurePolicy: Fail`). Whoever may `bypass` on `projects.platform.kubeop.io` passes the guards of
+//! the platform's own objects; those of workloads hold for everyone.
 
 mod egress;
 mod reserved;
+mod workloads;
 
 use super::names;
 use k8s_openapi::api::admissionregistration::v1::{
@@ -17,7 +19,7 @@ use kubeop_crds::labels;
 
 /// Every guard with its binding.
 pub fn all() -> Vec<(ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding)> {
-    vec![reserved::build(), egress::build()]
+    vec![reserved::build(), egress::build(), workloads::pods(), workloads::services()]
 }
 
 /// An expression written over several lines, on one. No text within it holds two spaces in a row.

@@ -1,5 +1,7 @@
 //! The LimitRange `kubeop-limits`: requests and limits for containers that name none, so that plain pods pass the quota.
 //!
+//! What one container may ask for is at most what the project may request, so that limits do not reach past the quota either.
+//!
 //! Invariant: a default request fits the quota at least four times where the quota allows it, and no default limit is below its request.
 
 use super::{LIMITS, ValidProject, meta};
@@ -19,7 +21,8 @@ const CONTAINER: [(&str, i128, Option<i128>, i128, i128); 3] = [
 ];
 
 pub(super) fn build(project: &ValidProject) -> LimitRange {
-    let (mut requests, mut limits, mut least) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+    let (mut requests, mut limits) = (BTreeMap::new(), BTreeMap::new());
+    let (mut least, mut most) = (BTreeMap::new(), BTreeMap::new());
     for (resource, request, limit, min, step) in CONTAINER {
         let quota = |kind: &str| project.quotas.get(&format!("{kind}.{resource}")).map(Quantity::nanos);
         let share = |whole: Option<i128>, default: i128| {
@@ -32,7 +35,12 @@ pub(super) fn build(project: &ValidProject) -> LimitRange {
         }
         requests.insert(resource.to_owned(), text(request, step));
         if let Some(limit) = limit {
-            limits.insert(resource.to_owned(), text(share(quota("limits"), limit).max(request), step));
+            let ceiling = quota("requests").filter(|hard| *hard >= request);
+            let limit = share(quota("limits"), limit).min(ceiling.unwrap_or(i128::MAX)).max(request);
+            limits.insert(resource.to_owned(), text(limit, step));
+            if let Some(ceiling) = ceiling {
+                most.insert(resource.to_owned(), text(ceiling, step));
+            }
         }
     }
     let container = LimitRangeItem {
@@ -40,6 +48,7 @@ pub(super) fn build(project: &ValidProject) -> LimitRange {
         default_request: Some(requests),
         default: Some(limits),
         min: Some(least),
+        max: (!most.is_empty()).then_some(most),
         ..LimitRangeItem::default()
     };
     LimitRange { metadata: meta(project, LIMITS), spec: Some(LimitRangeSpec { limits: vec![container] }) }
@@ -74,6 +83,14 @@ mod tests {
         let (requests, limits) = (item.default_request.unwrap(), item.default.unwrap());
         assert_eq!((requests["cpu"].0.as_str(), requests["memory"].0.as_str()), ("50m", "64Mi"));
         assert_eq!(limits["cpu"].0, "50m", "never below the request");
+    }
+
+    #[test]
+    fn no_container_s_limit_reaches_past_the_project_s_quota() {
+        let item = item(&[("cpu", "4"), ("memory", "300Mi")]);
+        let (limits, most) = (item.default.unwrap(), item.max.unwrap());
+        assert_eq!((most["cpu"].0.as_str(), most["memory"].0.as_str()), ("4", "300Mi"));
+        assert_eq!(limits["memory"].0, "300Mi");
     }
 
     #[test]
