@@ -86,7 +86,7 @@ async fn a_kubeconfig_opens_its_namespace_alone_and_ends() -> Result<()> {
     until("a revoked kubeconfig is refused", Duration::from_secs(15), async || {
         let ran = tenant.run("get configmaps").await?;
         Ok(Seen::when(
-            !ran.ok && ran.stderr.contains("nauthorized") || ran.stderr.contains("logged in"),
+            !ran.ok && (ran.stderr.contains("nauthorized") || ran.stderr.contains("logged in")),
             (),
             format!("{} {}", ran.stdout, ran.stderr),
         ))

@@ -6,6 +6,8 @@ use e2e::scenario::{self, unique};
 use e2e::world::World;
 use serde_json::{Value, json};
 
+const JSON: Option<&str> = Some("application/json");
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn probes_metrics_and_version_answer_without_a_token() -> Result<()> {
     let world = World::shared().await?;
@@ -122,7 +124,6 @@ async fn bad_requests_get_the_error_shape() -> Result<()> {
         })
         .await
     };
-    const JSON: Option<&str> = Some("application/json");
     for (body, part) in [
         ("", ""),
         ("{", ""),

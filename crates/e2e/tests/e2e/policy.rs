@@ -97,9 +97,9 @@ async fn the_image_allow_list_holds_for_every_kind_of_container() -> Result<()> 
         live["spec"]["ephemeralContainers"] = json!([{"name": "debug", "image": image}]);
         let ran = admin.run_with(&["replace", "--raw", &path, "-f", "-"], Some(&live.to_string())).await?;
         if allowed {
-            admitted(&ran, "an allowed ephemeral image")?
+            admitted(&ran, "an allowed ephemeral image")?;
         } else {
-            denied(&ran, "a foreign ephemeral image", &words)?
+            denied(&ran, "a foreign ephemeral image", &words)?;
         }
     }
     // What only looks like an allowed registry; and Docker's short names are what they stand for.

@@ -1,3 +1,7 @@
+//! Kubeconfigs as people and clouds write them, and as attackers would.
+//!
+//! Invariant: what is refused is refused with a sentence that names the key.
+
 use super::*;
 use base64::Engine;
 

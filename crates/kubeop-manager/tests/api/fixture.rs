@@ -4,11 +4,11 @@
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{Method, Request, StatusCode, header};
+use axum::http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::BodyExt;
 use jiff::SignedDuration;
 use kubeop_core::authz::{Actor, Role};
-use kubeop_core::clock::{Clock, IdSource, SystemClock, SystemIds};
+use kubeop_core::clock::{SystemClock, SystemIds};
 use kubeop_core::policy::RawPolicy;
 use kubeop_core::price::{Currency, parse_rate};
 use kubeop_manager::auth::token::Tokens;
@@ -38,7 +38,7 @@ pub(crate) struct Fixture {
 /// An answer.
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
-    pub(crate) headers: axum::http::HeaderMap,
+    pub(crate) headers: HeaderMap,
     pub(crate) body: Value,
 }
 

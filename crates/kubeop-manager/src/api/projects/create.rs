@@ -117,7 +117,7 @@ async fn refuse_foreign_namespace(
     };
     match tokio::time::timeout(LOOK, looking).await {
         Ok(Ok(Some(_))) => Err(taken(wish)),
-        Ok(Ok(None)) | Ok(Err(_)) | Err(_) => Ok(()),
+        Ok(Ok(None) | Err(_)) | Err(_) => Ok(()),
     }
 }
 
