@@ -5,7 +5,7 @@ use crate::kubectl::Kubectl;
 use crate::{environment, process};
 use anyhow::{Context, Result, bail};
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -89,22 +89,6 @@ impl ControlPlane {
             }
             Err(RecvTimeoutError::Disconnected) => bail!("the control plane ended:\n{}", log()),
         }
-    }
-
-    /// Stops one program (`kube-apiserver`, ...).
-    pub fn stop(&mut self, program: &str) -> Result<()> {
-        self.order(&format!("stop {program}"))
-    }
-
-    /// Starts a stopped program again; what it serves is usable when this returns.
-    pub fn resume(&mut self, program: &str) -> Result<()> {
-        self.order(&format!("start {program}"))
-    }
-
-    fn order(&mut self, line: &str) -> Result<()> {
-        let lifeline = self.lifeline.as_mut().context("the control plane is stopped")?;
-        writeln!(lifeline, "{line}").and_then(|()| lifeline.flush()).context("the control plane does not listen")?;
-        self.expect_line("ok", Duration::from_mins(2))
     }
 
     /// The administrator's kubeconfig.

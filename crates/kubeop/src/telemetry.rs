@@ -5,7 +5,7 @@
 use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 
-const DEFAULT: &str = "info,kube_runtime=warn,kube_lease_manager=warn,hyper_util=warn,sqlx=warn";
+const DEFAULT: &str = "info,kube_runtime=warn,hyper_util=warn,sqlx=warn";
 
 /// Starts logging.
 pub(crate) fn start(filter: Option<&str>) {

@@ -81,12 +81,14 @@ impl Told {
             let Ok(id) = answer.expect(201).and_then(|answer| answer.id()) else { return };
             self.created.push(id.clone());
             if number % 2 == 0 {
+                // In doubt from before it is sent: we may be stopped before the answer.
+                self.doubtful.insert(id.clone());
                 match api.delete(&format!("/v1/projects/{id}")).await {
-                    Ok(answer) if matches!(answer.status, 202 | 204) => self.deleted.push(id),
-                    _ => {
-                        self.doubtful.insert(id);
-                        return;
+                    Ok(answer) if matches!(answer.status, 202 | 204) => {
+                        self.doubtful.remove(&id);
+                        self.deleted.push(id);
                     }
+                    _ => return,
                 }
             }
         }

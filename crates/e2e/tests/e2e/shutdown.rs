@@ -76,7 +76,7 @@ async fn loses_no_request_and_logs_hold_no_secret() -> Result<()> {
 
     let start = Instant::now();
     kubeop.process().signal("TERM")?;
-    until("the listener is closed", Duration::from_secs(5), async || {
+    until("the listener is closed", Duration::from_secs(8), async || {
         Ok(Seen::when(TcpStream::connect(&address).await.is_err(), (), "it takes connections"))
     })
     .await?;

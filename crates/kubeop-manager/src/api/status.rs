@@ -46,7 +46,8 @@ fn phase(
     if !cluster.reachable {
         return (Phase::Unreachable, format!("the cluster does not answer: {}", cluster.message));
     }
-    if let Some(error) = error {
+    // An error beside a version that arrived is an older attempt's.
+    if let Some(error) = error.filter(|_| !synced) {
         return (Phase::Degraded, error);
     }
     if !synced {

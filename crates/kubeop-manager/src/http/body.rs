@@ -7,16 +7,19 @@ use aide::OperationInput;
 use aide::generate::GenContext;
 use aide::openapi::Operation;
 use axum::Json;
-use axum::body::Bytes;
+use axum::body::{Body as RequestBody, Bytes};
 use axum::extract::{FromRequest, Request};
 use axum::http::header;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 use kubeop_api::{strict_json, tolerant};
 use kubeop_core::{Error, ErrorKind};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use std::time::Duration;
 
+/// How long a body that is too large is read on.
+const LINGER: Duration = Duration::from_secs(2);
 /// The size most bodies may have.
 pub const DEFAULT_LIMIT: usize = 1 << 20;
 /// The size an app with manifests may have.
@@ -43,15 +46,34 @@ pub async fn read_bytes(request: Request, limit: usize, media_types: &[&str]) ->
         )));
     }
     let too_large = || Error::new(ErrorKind::TooLarge, format!("the body is larger than {limit} bytes"));
+    let expects = request.headers().contains_key(header::EXPECT);
     let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
+    let mut body = request.into_body();
     if announced.is_some_and(|length| length > limit) {
+        // A caller who waits for `100 Continue` has sent nothing yet.
+        if !expects {
+            drain(body).await;
+        }
         return Err(ApiError(too_large()));
     }
-    match Limited::new(request.into_body(), limit).collect().await {
-        Ok(body) => Ok((body.to_bytes(), media_type)),
-        Err(error) if error.downcast_ref::<LengthLimitError>().is_some() => Err(ApiError(too_large())),
-        Err(_) => Err(ApiError(Error::invalid("the body ended before it was complete"))),
+    let mut bytes = Vec::with_capacity(announced.unwrap_or(0));
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| Error::invalid("the body ended before it was complete"))?;
+        let Ok(data) = frame.into_data() else { continue };
+        if bytes.len() + data.len() > limit {
+            drain(body).await;
+            return Err(ApiError(too_large()));
+        }
+        bytes.extend_from_slice(&data);
     }
+    Ok((Bytes::from(bytes), media_type))
+}
+
+/// Reads on for a moment without keeping anything: an answer that comes while the caller still writes would be lost with the connection.
+async fn drain(mut body: RequestBody) {
+    let reading = async { while let Some(Ok(_)) = body.frame().await {} };
+    // The caller who goes on longer is cut off: the answer was due.
+    let _ = tokio::time::timeout(LINGER, reading).await;
 }
 
 /// The JSON value of a body.
