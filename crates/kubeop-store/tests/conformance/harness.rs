@@ -7,6 +7,11 @@ use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+/// Waits for a connection as long as a busy machine may need: what is tested here is not time.
+fn patient() -> Options {
+    Options { acquire_timeout: std::time::Duration::from_mins(2), ..Options::default() }
+}
+
 /// Defines tests that run on both databases: `both! { async fn name(store) { ... } }` makes `name::sqlite` and `name::postgres`.
 macro_rules! both {
     ($($(#[$meta:meta])* async fn $name:ident($store:ident) $body:block)*) => {$(
@@ -32,7 +37,7 @@ macro_rules! both {
 /// Runs `check` on a new, migrated SQLite file.
 pub(crate) async fn sqlite<F: Future<Output = ()> + Send + 'static>(check: impl FnOnce(Store) -> F) {
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(&sqlite_url(folder.path()), Options::default()).await.unwrap();
+    let store = Store::open(&sqlite_url(folder.path()), patient()).await.unwrap();
     store.migrate().await.unwrap();
     let outcome = tokio::spawn(check(store.clone())).await;
     store.close().await;
@@ -47,7 +52,7 @@ pub(crate) fn sqlite_url(folder: &Path) -> String {
 /// Runs `check` on a new, migrated PostgreSQL database.
 pub(crate) async fn postgres<F: Future<Output = ()> + Send + 'static>(check: impl FnOnce(Store) -> F) {
     let database = PgDatabase::create(Some(&template().await)).await;
-    let store = Store::open(&database.url, Options::default()).await.unwrap();
+    let store = Store::open(&database.url, patient()).await.unwrap();
     let outcome = tokio::spawn(check(store.clone())).await;
     store.close().await;
     database.drop().await;
