@@ -46,7 +46,7 @@ pub(super) async fn serve(manager: Arc<Manager>, id: ClusterId, cancel: Cancella
                     pause = FIRST_PAUSE;
                 }
                 tracing::warn!(cluster = %id, error = %error.chain(), "cluster not served");
-                if let Err(lost) = set_reach(&manager, id, Some(error.message())).await {
+                if let Err(lost) = set_reach(&manager, id, Some(reason(&error))).await {
                     tracing::warn!(cluster = %id, error = %lost.chain(), "failed to record that a cluster does not answer");
                 }
             }
@@ -58,6 +58,14 @@ pub(super) async fn serve(manager: Arc<Manager>, id: ClusterId, cancel: Cancella
             () = bell.notified() => {}
         }
         pause = (pause * 3 / 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// What people are told: a failure of ours is not the cluster's.
+fn reason(error: &Error) -> &str {
+    match error.kind() {
+        ErrorKind::Internal => "the manager failed to serve it (its log says why)",
+        _ => error.message(),
     }
 }
 

@@ -47,7 +47,10 @@ pub async fn handle(
     let labels = check_labels(input.labels.unwrap_or_default())?;
     let quotas = input.quotas.map(|map| map.0);
     let now = manager.clock.now();
-    refuse_foreign_namespace(&caller, tenant_id, wish.as_ref()).await?;
+    if let Some(wish) = &wish {
+        check_project_namespace(wish)?;
+        refuse_foreign_namespace(&caller, tenant_id, wish).await?;
+    }
 
     let mut tx = caller.change().await?;
     let absent = || Error::invalid(format!("tenant_id: there is no tenant {tenant_id}"));
@@ -96,12 +99,7 @@ pub async fn handle(
 }
 
 /// Early advice, as far as the cluster answers: the operator decides, by POST.
-async fn refuse_foreign_namespace(
-    caller: &Caller<WriteProjects>,
-    tenant: TenantId,
-    wish: Option<&Label>,
-) -> Result<()> {
-    let Some(wish) = wish else { return Ok(()) };
+async fn refuse_foreign_namespace(caller: &Caller<WriteProjects>, tenant: TenantId, wish: &Label) -> Result<()> {
     let manager = &caller.manager;
     let mut read = caller.read().await?;
     let Some(tenant) = tenant::get(&mut read.conn(), caller.scope, tenant).await? else { return Ok(()) };
@@ -153,7 +151,6 @@ async fn claim_namespace(
     let holder = Holder { tenant_id: tenant.id, project_id: id };
     let candidates = match wish {
         Some(wish) => {
-            check_project_namespace(&wish)?;
             let prefix = tenant_namespace_prefix(&tenant.name);
             if caller.actor.role != Role::Admin && !wish.as_str().starts_with(&prefix) {
                 return Err(Error::invalid(format!(
