@@ -1,7 +1,7 @@
 //! Which addresses a registered API server may have.
 //!
 //! Invariant: every address is judged in its canonical form at the moment of connecting, after name resolution, so that a name cannot lead
-//! elsewhere later (`shared/reference/security.md` §3 K).
+//! elsewhere later.
 
 use ipnet::IpNet;
 use kubeop_core::{Error, Result};

@@ -1,7 +1,7 @@
 //! The manager's writes of custom resources: claim by POST, change by server-side apply with a precondition, delete by uid.
 //!
 //! Invariant: nothing is written to an object that is going away, that carries another entity id or that the manager did not write, and nothing
-//! is deleted that is not the very object that was read (`shared/design.md` §4.2).
+//! is deleted that is not the very object that was read (docs/adr/0003-level-triggered-sync.md).
 
 use crate::error::{Doing, is_conflict, is_gone};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};

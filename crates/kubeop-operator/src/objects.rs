@@ -1,7 +1,7 @@
 //! Making an object be as it is wanted: claimed by POST, changed by server-side apply, removed by uid.
 //!
 //! Invariant: what exists and does not carry the owner's uid is never written; every later write and delete carries the live uid, so that it
-//! meets the object that was judged (`shared/design.md` §5).
+//! meets the object that was judged (docs/adr/0004-name-as-claim.md).
 
 use crate::context::Context;
 use crate::failure::Blocked;

@@ -1,7 +1,7 @@
 //! The closed form of a registered kubeconfig: an https server, what proves it, and one credential.
 //!
 //! Invariant: nothing here runs a program, reads a file or follows a proxy; what a kubeconfig could ask for beyond these fields was refused when
-//! it was parsed (`shared/reference/security.md` §1.1: `exec`, `auth-provider`, `tokenFile` and paths would act in the manager's name).
+//! it was parsed (`exec`, `auth-provider`, `tokenFile` and paths would act in the manager's name).
 
 mod file;
 mod parse;

@@ -1,4 +1,4 @@
-//! Keeping admission's certificate and webhook configuration (`shared/design.md` §6).
+//! Keeping admission's certificate and webhook configuration.
 //!
 //! Invariant: the API server trusts a CA before a leaf of it is served; `Ignore` turns to `Fail` only after our webhook answered a canary through
 //! the API server, and never back.

@@ -8,7 +8,7 @@ use kubeop_core::quantity::Quantity;
 use kubeop_core::quota::{self, CPU, MEMORY, PROJECTS, Quotas, Request, check_ceiling};
 use kubeop_crds::conditions::reason;
 
-/// Object counts and storage of a project that says nothing about them (`crds.md`, "The ResourceQuota of a project").
+/// Object counts and storage of a project that says nothing about them.
 pub const DEFAULTS: [(&str, &str); 11] = [
     ("pods", "200"),
     ("services", "50"),

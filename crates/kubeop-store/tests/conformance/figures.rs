@@ -56,7 +56,7 @@ async fn usage_figures(store: Store) {
     println!("the month of all: {:?}", begun.elapsed());
 }
 
-/// The same rows by COPY into an equal table, as the yardstick of design.md section 8.
+/// The same rows by COPY into an equal table.
 async fn copy_figures(store: Store) {
     let mut tx = store.begin().await.unwrap();
     let Conn::Pg(c) = tx.conn() else { unreachable!() };

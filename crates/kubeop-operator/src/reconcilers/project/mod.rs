@@ -1,6 +1,6 @@
 //! Project: one fenced namespace.
 //!
-//! Invariant: the order of `shared/design.md` §5: namespace → quota in force → limits → network fence → access; deleting runs in reverse, people's
+//! Invariant: the order is namespace → quota in force → limits → network fence → access; deleting runs in reverse, people's
 //! access first.
 
 mod apply;
