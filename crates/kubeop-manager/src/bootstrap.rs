@@ -5,6 +5,7 @@
 use crate::api::policy;
 use crate::clusters::Connection;
 use crate::state::Manager;
+use crate::sync::objects;
 use kubeop_cluster::bootstrap;
 use kubeop_core::policy::RawPolicy;
 use kubeop_core::{Error, Result};
@@ -97,6 +98,10 @@ async fn webhook(manager: &Manager, row: &Cluster, connection: &Connection) -> R
 async fn record(manager: &Manager, row: &Cluster, state: BootstrapState, message: Option<&str>) -> Result<()> {
     let mut tx = manager.store.begin().await?;
     let _ = cluster::set_bootstrap(&mut tx.conn(), row.id, state, message).await?;
+    if state == BootstrapState::Done {
+        // Bootstrap puts a first ConfigMap where there is none; the policy in force follows, also after somebody deleted it.
+        objects::mark_policy(&mut tx.conn(), row.id, manager.clock.now()).await?;
+    }
     cluster_object::wake_all(&mut tx.conn(), row.id, manager.clock.now()).await?;
     tx.commit().await?;
     manager.wake.cluster(row.id);

@@ -2,7 +2,8 @@
 //!
 //! Invariant: nothing is deleted here; an object without a row may be a restored backup's, another manager's or a person's.
 
-use super::{gone, mirror};
+use super::{gone, mirror, objects};
+use crate::api::policy::current;
 use crate::state::Manager;
 use kube::Client;
 use kubeop_cluster::apply::{self, Kind};
@@ -26,6 +27,7 @@ pub(super) async fn periodically(manager: &Manager, client: &Client, id: Cluster
 
 async fn compare(manager: &Manager, client: &Client, id: ClusterId) -> Result<()> {
     let rows = rows(manager, id).await?;
+    restore_policy(manager, client, id).await?;
     let mut foreign = 0_i64;
     let mut there: HashMap<(ObjectKind, Uuid), Option<i64>> = HashMap::new();
     for kind in Kind::ALL {
@@ -48,6 +50,19 @@ async fn compare(manager: &Manager, client: &Client, id: ClusterId) -> Result<()
             tracing::info!(cluster = %id, kind = row.kind.as_str(), name = %row.name, "missing on the cluster, wanted again");
             gone::unseen(manager, row.key()).await?;
         }
+    }
+    Ok(())
+}
+
+/// Wants the policy's ConfigMap again if the cluster does not hold the version that was recorded as applied.
+async fn restore_policy(manager: &Manager, client: &Client, id: ClusterId) -> Result<()> {
+    let held = kubeop_cluster::policy::version(client).await?;
+    let mut tx = manager.store.begin().await?;
+    let wanted = current(&mut tx.conn()).await?.version;
+    if held.is_none_or(|held| held < wanted) {
+        objects::mark_policy(&mut tx.conn(), id, manager.clock.now()).await?;
+        tx.commit().await?;
+        manager.wake.cluster(id);
     }
     Ok(())
 }
