@@ -6,6 +6,7 @@ mod dev;
 mod environment;
 mod generate;
 mod http;
+mod oci;
 mod postgres;
 mod progress;
 mod step;
