@@ -4,12 +4,9 @@
 
 use std::{
     fmt,
-    fs::File,
-    io::{self, Read as _, Write},
-    path::Path,
+    io::{self, Write},
 };
 
-use anyhow::{Context as _, Result};
 use aws_lc_rs::digest::{Context, SHA256};
 
 /// The SHA-256 of some bytes.
@@ -22,20 +19,6 @@ impl Digest {
         let mut context = Context::new(&SHA256);
         context.update(bytes);
         Self::finish(context)
-    }
-
-    /// Of a file, read to its end.
-    pub(crate) fn of_file(path: &Path) -> Result<Self> {
-        let mut file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-        let mut context = Context::new(&SHA256);
-        let mut buffer = vec![0; 1 << 16];
-        loop {
-            let length = file.read(&mut buffer).with_context(|| format!("cannot read {}", path.display()))?;
-            match buffer.get(..length) {
-                Some(read) if length > 0 => context.update(read),
-                _ => return Ok(Self::finish(context)),
-            }
-        }
     }
 
     /// The digits alone: the file name in `blobs/sha256`.
@@ -94,12 +77,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memory_file_and_stream_agree_with_the_published_vector() {
+    fn memory_and_stream_agree_with_the_published_vector() {
         let expected = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(Digest::of(b"abc").to_string(), expected);
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), "abc").unwrap();
-        assert_eq!(Digest::of_file(file.path()).unwrap().to_string(), expected);
         let mut stream = Digesting::new(Vec::new());
         stream.write_all(b"a").unwrap();
         stream.write_all(b"bc").unwrap();

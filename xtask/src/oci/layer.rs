@@ -28,6 +28,8 @@ enum Content {
 struct Entry {
     content: Content,
     mode: u32,
+    /// User and group.
+    owner: u32,
 }
 
 /// How a layer is stored.
@@ -48,7 +50,7 @@ impl Encoding {
     }
 }
 
-/// The files of one layer; paths are absolute in the image. All belong to root: nothing in an image is the process's to change.
+/// The files of one layer; paths are absolute in the image. All belong to root, except what the process is to change.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Layer {
     entries: BTreeMap<String, Entry>,
@@ -68,21 +70,26 @@ pub(crate) struct Written {
 impl Layer {
     /// A directory with a mode of its own; those that only contain something appear by themselves with 0755.
     pub(crate) fn directory(&mut self, path: &str, mode: u32) -> Result<()> {
-        self.insert(path, Content::Directory, mode)
+        self.insert(path, Content::Directory, mode, 0)
+    }
+
+    /// A directory of a user and the group of the same number.
+    pub(crate) fn owned_directory(&mut self, path: &str, mode: u32, owner: u32) -> Result<()> {
+        self.insert(path, Content::Directory, mode, owner)
     }
 
     /// A file with these bytes.
     pub(crate) fn bytes(&mut self, path: &str, mode: u32, bytes: impl Into<Vec<u8>>) -> Result<()> {
-        self.insert(path, Content::Bytes(bytes.into()), mode)
+        self.insert(path, Content::Bytes(bytes.into()), mode, 0)
     }
 
     /// A copy of a file of this machine, read when the layer is written.
     pub(crate) fn file(&mut self, path: &str, mode: u32, from: &Path) -> Result<()> {
-        self.insert(path, Content::File(from.to_owned()), mode)
+        self.insert(path, Content::File(from.to_owned()), mode, 0)
     }
 
     pub(crate) fn symlink(&mut self, path: &str, target: &str) -> Result<()> {
-        self.insert(path, Content::Symlink(target.to_owned()), 0o777)
+        self.insert(path, Content::Symlink(target.to_owned()), 0o777, 0)
     }
 
     /// The paths of the layer, sorted, without a leading slash.
@@ -91,20 +98,23 @@ impl Layer {
         self.entries.keys().map(String::as_str).collect()
     }
 
-    fn insert(&mut self, path: &str, content: Content, mode: u32) -> Result<()> {
+    fn insert(&mut self, path: &str, content: Content, mode: u32, owner: u32) -> Result<()> {
         let name = path.trim_start_matches('/');
         if name.is_empty() || name.split('/').any(|part| part.is_empty() || part == "." || part == "..") {
             bail!("{path:?} is no path of a file in an image: it must be absolute, without empty parts, . and ..");
         }
         for (index, _) in name.match_indices('/') {
             let parent = name.get(..index).unwrap_or_default();
-            let found =
-                self.entries.entry(parent.to_owned()).or_insert(Entry { content: Content::Directory, mode: 0o755 });
+            let found = self.entries.entry(parent.to_owned()).or_insert(Entry {
+                content: Content::Directory,
+                mode: 0o755,
+                owner: 0,
+            });
             if found.content != Content::Directory {
                 bail!("{path:?} lies below {parent:?}, which is not a directory");
             }
         }
-        let entry = Entry { content, mode };
+        let entry = Entry { content, mode, owner };
         match self.entries.get(name) {
             // A directory may be named again, with its mode.
             Some(found) if found.content == Content::Directory && entry.content == Content::Directory => {}
@@ -142,8 +152,8 @@ impl Layer {
             let failed = || format!("cannot add {path} to the layer");
             let mut header = Header::new_gnu();
             header.set_mtime(epoch);
-            header.set_uid(0);
-            header.set_gid(0);
+            header.set_uid(u64::from(entry.owner));
+            header.set_gid(u64::from(entry.owner));
             header.set_mode(entry.mode);
             header.set_size(0);
             match &entry.content {
