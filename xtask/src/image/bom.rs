@@ -1,5 +1,5 @@
-//! The bill of materials: which crates are compiled into the binary, which C library, and which Debian packages lie beside it. CycloneDX 1.5 as JSON,
-//! <https://cyclonedx.org/docs/1.5/json/>; tests have it judged by CycloneDX' own library.
+//! The bill of materials: which crates are compiled into the binary, which C library, and which Debian packages lie beside it. `CycloneDX` 1.5 as JSON,
+//! <https://cyclonedx.org/docs/1.5/json/>; tests have it judged by the library of its makers.
 //!
 //! Invariant: what `cargo tree` resolves for the binary's package and target, without macros and build scripts, is listed: no more and no less.
 
@@ -48,14 +48,12 @@ fn compose(crates: &[Crate], packages: &BTreeSet<Package>, platform: Platform, s
     let main = format!("pkg:cargo/kubeop@{}", source.version);
     let of_crates = crates.iter().filter(|found| found.name != "kubeop").map(|found| {
         let purl = format!("pkg:cargo/{}@{}", found.name, escape(&found.version));
-        let mut component = json!({
+        let hashes: Vec<Value> =
+            found.checksum.iter().map(|checksum| json!({ "alg": "SHA-256", "content": checksum })).collect();
+        json!({
             "type": "library", "bom-ref": purl, "name": found.name, "version": found.version, "scope": "required",
-            "licenses": [{ "expression": found.licence }], "purl": purl,
-        });
-        if let Some(checksum) = &found.checksum {
-            component["hashes"] = json!([{ "alg": "SHA-256", "content": checksum }]);
-        }
-        component
+            "licenses": [{ "expression": found.licence }], "purl": purl, "hashes": hashes,
+        })
     });
     let of_packages = packages.iter().map(|package| {
         let (name, version) = (escape(&package.name), escape(&package.version));
@@ -148,15 +146,12 @@ fn c_library(platform: Platform) -> Option<Package> {
 
 /// Package URLs keep these characters only. <https://github.com/package-url/purl-spec>
 fn escape(text: &str) -> String {
-    let mut escaped = String::new();
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~:".contains(&byte) {
-            escaped.push(char::from(byte));
-        } else {
-            escaped.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    escaped
+    text.bytes()
+        .map(|byte| match byte {
+            b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'-' | b'.' | b'_' | b'~' | b':' => char::from(byte).to_string(),
+            other => format!("%{other:02X}"),
+        })
+        .collect()
 }
 
 #[cfg(test)]

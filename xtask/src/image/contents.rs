@@ -59,12 +59,8 @@ impl Variant {
 /// The layer below the binary, and the Debian packages it is from. It changes rarely, so that nodes keep it.
 pub(crate) fn base(variant: Variant, platform: Platform) -> Result<(Layer, BTreeSet<Package>)> {
     let mut layer = Layer::default();
-    layer.bytes(
-        "/etc/passwd",
-        0o644,
-        format!("root:x:0:0:root:/:/none\nkubeop:x:{USER}:{USER}:kubeOP:{DATA}:/none\n"),
-    )?;
-    layer.bytes("/etc/group", 0o644, format!("root:x:0:\nkubeop:x:{USER}:\n"))?;
+    layer.bytes("/etc/passwd", 0o644, passwd())?;
+    layer.bytes("/etc/group", 0o644, group())?;
     layer.owned_directory(DATA, 0o700, USER)?;
     let tree = match variant {
         Variant::Plain => packages::tree(platform, &["ca-certificates"])?,
@@ -78,6 +74,14 @@ pub(crate) fn base(variant: Variant, platform: Platform) -> Result<(Layer, BTree
     }
     licences(&tree, &mut layer, &packages)?;
     Ok((layer, packages))
+}
+
+fn passwd() -> String {
+    format!("root:x:0:0:root:/:/none\nkubeop:x:{USER}:{USER}:kubeOP:{DATA}:/none\n")
+}
+
+fn group() -> String {
+    format!("root:x:0:\nkubeop:x:{USER}:\n")
 }
 
 /// Each package's licence text, which redistribution asks for.

@@ -26,7 +26,7 @@ use crate::{
     oci::{
         archive,
         config::Platform,
-        layer::Encoding,
+        layer::Packing,
         layout::{Building, Layout},
         push,
     },
@@ -120,16 +120,16 @@ pub(crate) fn build(runner: &Runner<'_>, request: &Request<'_>) -> Result<Layout
     progress::heading(&format!("image {name}"));
     fs::create_dir_all(request.output).with_context(|| format!("cannot create {}", request.output.display()))?;
     let stem = format!("kubeop-{}", name.tag);
-    let encoding = match request.profile {
-        Profile::Release => Encoding::Gzip,
-        Profile::Dev => Encoding::Plain,
+    let packing = match request.profile {
+        Profile::Release => Packing::Small,
+        Profile::Dev => Packing::Fast,
     };
     let mut building = Building::begin(&request.output.join(&stem), source.epoch)?;
     for (platform, executable) in request.platforms.iter().zip(&executables) {
         let stripped = request.output.join(format!("{stem}-{}.stripped", platform.architecture()));
         binary::strip(executable, *platform, &stripped)?;
         let (base, packages) = contents::base(request.variant, *platform)?;
-        let layers = [building.layer(&base, encoding)?, building.layer(&contents::binary(&stripped)?, encoding)?];
+        let layers = [building.layer(&base, packing)?, building.layer(&contents::binary(&stripped)?, packing)?];
         fs::remove_file(&stripped).context("cannot remove the stripped copy")?;
         let image = building.image(&contents::config(*platform, &source, &name), &layers)?;
         let bom = bom::document(*platform, &source, &packages)?;

@@ -139,10 +139,10 @@ fn remap(from: &Path, to: &str) -> String {
 fn sources(workspace: &Path) -> Result<BTreeSet<PathBuf>> {
     let metadata = output(&mut Runner::cargo(&["metadata", "--format-version", "1"])?)?;
     let metadata: Value = serde_json::from_str(&metadata).context("cargo metadata printed no JSON")?;
-    let manifests = metadata["packages"].as_array().context("cargo metadata names no packages")?;
+    let manifests = metadata.get("packages").and_then(Value::as_array).context("cargo metadata names no packages")?;
     Ok(manifests
         .iter()
-        .filter_map(|package| Path::new(package["manifest_path"].as_str()?).parent()?.parent())
+        .filter_map(|package| Path::new(package.get("manifest_path")?.as_str()?).parent()?.parent())
         .filter(|directory| !directory.starts_with(workspace))
         .map(Path::to_path_buf)
         .collect())

@@ -162,7 +162,8 @@ impl Tree {
             .context("the package ca-certificates is missing: install it")?
             .clone();
         let mut bundle = Vec::new();
-        for path in below.iter().filter(|path| path.ends_with(".crt")) {
+        for path in below.iter().filter(|path| Path::new(path).extension().is_some_and(|extension| extension == "crt"))
+        {
             let here = self.root.join(path.trim_start_matches('/'));
             bundle.extend(fs::read(&here).with_context(|| format!("cannot read {}", here.display()))?);
             if !bundle.ends_with(b"\n") {

@@ -3,8 +3,8 @@
 //! Invariant: a [`Digest`] is that of bytes this process has read.
 
 use std::{
-    fmt,
-    io::{self, Write},
+    fmt::{self, Write as _},
+    io,
 };
 
 use aws_lc_rs::digest::{Context, SHA256};
@@ -29,7 +29,8 @@ impl Digest {
     fn finish(context: Context) -> Self {
         let mut text = String::from("sha256:");
         for byte in context.finish().as_ref() {
-            text.push_str(&format!("{byte:02x}"));
+            // Writing to a string cannot fail.
+            let _ = write!(text, "{byte:02x}");
         }
         Self(text)
     }
@@ -48,7 +49,7 @@ pub(crate) struct Digesting<W> {
     size: u64,
 }
 
-impl<W: Write> Digesting<W> {
+impl<W: io::Write> Digesting<W> {
     pub(crate) fn new(inner: W) -> Self {
         Self { inner, context: Context::new(&SHA256), size: 0 }
     }
@@ -59,7 +60,7 @@ impl<W: Write> Digesting<W> {
     }
 }
 
-impl<W: Write> Write for Digesting<W> {
+impl<W: io::Write> io::Write for Digesting<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.inner.write(bytes)?;
         self.context.update(bytes.get(..written).unwrap_or(bytes));
@@ -74,6 +75,8 @@ impl<W: Write> Write for Digesting<W> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
 
     #[test]

@@ -32,22 +32,16 @@ struct Entry {
     owner: u32,
 }
 
-/// How a layer is stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Encoding {
-    /// For images that travel.
-    Gzip,
-    /// For images that are loaded where they are made: nothing to pack and unpack.
-    Plain,
-}
+/// Every layer of every image is compressed in this form; tools that ought to know plain ones do not.
+pub(super) const MEDIA_TYPE: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
-impl Encoding {
-    pub(super) fn media_type(self) -> &'static str {
-        match self {
-            Self::Gzip => "application/vnd.oci.image.layer.v1.tar+gzip",
-            Self::Plain => "application/vnd.oci.image.layer.v1.tar",
-        }
-    }
+/// How hard a layer is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Packing {
+    /// For images that travel.
+    Small,
+    /// For images that are loaded where they are made: not at all.
+    Fast,
 }
 
 /// The files of one layer; paths are absolute in the image. All belong to root, except what the process is to change.
@@ -59,7 +53,6 @@ pub(crate) struct Layer {
 /// A layer on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Written {
-    pub(crate) encoding: Encoding,
     /// Of the bytes on disk.
     pub(crate) digest: Digest,
     pub(crate) size: u64,
@@ -127,26 +120,21 @@ impl Layer {
     }
 
     /// Writes the layer to `sink`; `epoch` (seconds since 1970) is every entry's time.
-    pub(crate) fn write(&self, sink: impl Write, encoding: Encoding, epoch: u64) -> Result<Written> {
-        let stored = Digesting::new(sink);
-        let (stored, diff_id) = match encoding {
-            Encoding::Plain => {
-                let (stored, diff_id, _) = self.tar(Digesting::new(stored), epoch)?.finish();
-                (stored, diff_id)
-            }
-            Encoding::Gzip => {
-                // No name and no time in the header; 255 is "unknown system".
-                let packer = GzBuilder::new().mtime(0).operating_system(255).write(stored, Compression::best());
-                let (packer, diff_id, _) = self.tar(Digesting::new(packer), epoch)?.finish();
-                (packer.finish().context("cannot end the compressed stream")?, diff_id)
-            }
+    pub(crate) fn write(&self, sink: impl Write, packing: Packing, epoch: u64) -> Result<Written> {
+        let level = match packing {
+            Packing::Small => Compression::best(),
+            Packing::Fast => Compression::none(),
         };
-        let (mut sink, digest, size) = stored.finish();
+        // No name and no time in the header; 255 is "unknown system".
+        let packer = GzBuilder::new().mtime(0).operating_system(255).write(Digesting::new(sink), level);
+        let (packer, diff_id, _) = self.tar(Digesting::new(packer), epoch)?.finish();
+        let (mut sink, digest, size) = packer.finish().context("cannot end the compressed stream")?.finish();
         sink.flush().context("cannot write the layer")?;
-        Ok(Written { encoding, digest, size, diff_id })
+        Ok(Written { digest, size, diff_id })
     }
 
-    fn tar<W: Write>(&self, sink: W, epoch: u64) -> Result<W> {
+    /// The same files as a plain tar.
+    pub(super) fn tar<W: Write>(&self, sink: W, epoch: u64) -> Result<W> {
         let mut tar = Builder::new(sink);
         for (path, entry) in &self.entries {
             let failed = || format!("cannot add {path} to the layer");
@@ -187,9 +175,9 @@ mod tests {
 
     use super::*;
 
-    fn write(layer: &Layer, encoding: Encoding) -> (Vec<u8>, Written) {
+    fn write(layer: &Layer, packing: Packing) -> (Vec<u8>, Written) {
         let mut bytes = Vec::new();
-        let written = layer.write(&mut bytes, encoding, 1_700_000_000).unwrap();
+        let written = layer.write(&mut bytes, packing, 1_700_000_000).unwrap();
         (bytes, written)
     }
 
@@ -207,7 +195,7 @@ mod tests {
                 layer.file("/usr/bin/a", 0o755, file.path()).unwrap();
                 layer.bytes("/etc/passwd", 0o644, "x").unwrap();
             }
-            write(&layer, Encoding::Gzip)
+            write(&layer, Packing::Small)
         };
         let (one, other) = (make(false, 0o600), make(true, 0o777));
         assert_eq!(one, other);
@@ -216,19 +204,21 @@ mod tests {
     }
 
     #[test]
-    fn both_encodings_hold_the_same_tar_and_it_reads_back() {
+    fn both_packings_hold_the_same_tar_and_it_reads_back() {
         let mut layer = Layer::default();
         layer.bytes("/usr/share/doc", 0o640, "text").unwrap();
         layer.symlink("/bin", "usr/bin").unwrap();
         layer.directory("/data", 0o700).unwrap();
         let long = format!("/{}/file", "long/".repeat(40).trim_end_matches('/'));
         layer.bytes(&long, 0o644, "deep").unwrap();
-        let ((packed, gzip), (plain, stored)) = (write(&layer, Encoding::Gzip), write(&layer, Encoding::Plain));
-        assert_eq!(gzip.diff_id, stored.diff_id);
-        assert_eq!(stored.digest, stored.diff_id);
-        let mut unpacked = Vec::new();
-        io::copy(&mut flate2::read::GzDecoder::new(packed.as_slice()), &mut unpacked).unwrap();
-        assert_eq!(unpacked, plain);
+        let plain = layer.tar(Vec::new(), 1_700_000_000).unwrap();
+        for packing in [Packing::Small, Packing::Fast] {
+            let (packed, written) = write(&layer, packing);
+            let mut unpacked = Vec::new();
+            io::copy(&mut flate2::read::GzDecoder::new(packed.as_slice()), &mut unpacked).unwrap();
+            assert_eq!(unpacked, plain);
+            assert_eq!(written.diff_id, Digest::of(&plain));
+        }
 
         let mut archive = tar::Archive::new(plain.as_slice());
         let mut seen = Vec::new();
