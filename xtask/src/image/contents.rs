@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 
-use super::{packages, source::Source};
+use super::{binary::Profile, packages, source::Source};
 use crate::oci::{
     config::{Config, Platform},
     debian::{Package, Tree},
@@ -57,14 +57,14 @@ impl Variant {
 }
 
 /// The layer below the binary, and the Debian packages it is from. It changes rarely, so that nodes keep it.
-pub(crate) fn base(variant: Variant, platform: Platform) -> Result<(Layer, BTreeSet<Package>)> {
+pub(crate) fn base(profile: Profile, variant: Variant, platform: Platform) -> Result<(Layer, BTreeSet<Package>)> {
     let mut layer = Layer::default();
     layer.bytes("/etc/passwd", 0o644, passwd())?;
     layer.bytes("/etc/group", 0o644, group())?;
     layer.owned_directory(DATA, 0o700, USER)?;
     let tree = match variant {
-        Variant::Plain => packages::tree(platform, &["ca-certificates"])?,
-        Variant::Git => packages::tree(platform, &GIT_PACKAGES)?,
+        Variant::Plain => packages::tree(profile, platform, &["ca-certificates"])?,
+        Variant::Git => packages::tree(profile, platform, &GIT_PACKAGES)?,
     };
     let (bundle, authorities) = tree.certificates()?;
     layer.bytes("/etc/ssl/certs/ca-certificates.crt", 0o644, bundle)?;

@@ -128,7 +128,7 @@ pub(crate) fn build(runner: &Runner<'_>, request: &Request<'_>) -> Result<Layout
     for (platform, executable) in request.platforms.iter().zip(&executables) {
         let stripped = request.output.join(format!("{stem}-{}.stripped", platform.architecture()));
         binary::strip(executable, *platform, &stripped)?;
-        let (base, packages) = contents::base(request.variant, *platform)?;
+        let (base, packages) = contents::base(request.profile, request.variant, *platform)?;
         let layers = [building.layer(&base, packing)?, building.layer(&contents::binary(&stripped)?, packing)?];
         fs::remove_file(&stripped).context("cannot remove the stripped copy")?;
         let image = building.image(&contents::config(*platform, &source, &name), &layers)?;

@@ -1,4 +1,4 @@
-//! Debian packages for an image: the installed ones where they fit, else downloaded by `apt` with a state of its own, which changes nothing on this machine.
+//! Debian packages for an image, downloaded by `apt` with a state of its own, which changes nothing on this machine; for development, installed ones if they fit.
 //!
 //! Invariant: everything comes from the machine's own Debian sources, checked by apt's keys.
 
@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use super::target::output;
+use super::{binary::Profile, target::output};
 use crate::{
     environment,
     oci::{config::Platform, debian::Tree},
@@ -20,15 +20,16 @@ use crate::{
 /// Dependencies for scripts and for set-up on a whole system, which images leave out.
 const LEFT_OUT: [&str; 8] = ["perl", "libperl", "liberror-perl", "git-man", "debconf", "cdebconf", "passwd", "adduser"];
 
-/// A tree with these packages and the libraries they need.
-pub(super) fn tree(platform: Platform, names: &[&str]) -> Result<Tree> {
+/// A tree with these packages and the libraries they need. What is shipped has today's versions: a machine may have been installed years ago, and
+/// trust certificate authorities that are no longer trusted.
+pub(super) fn tree(profile: Profile, platform: Platform, names: &[&str]) -> Result<Tree> {
     if environment::program("dpkg-query").is_none() {
         bail!(
             "the files of an image come from Debian packages: build it on Debian or Ubuntu, or use deploy/docker/Dockerfile"
         );
     }
     // Packages without programs are the same for every platform.
-    if Platform::host() == Some(platform) || names == ["ca-certificates"] {
+    if profile == Profile::Dev && (Platform::host() == Some(platform) || names == ["ca-certificates"]) {
         let installed = Tree::installed()?;
         if installed.has(names) {
             return Ok(installed);

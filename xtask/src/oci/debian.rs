@@ -91,7 +91,7 @@ impl Tree {
                 Package { name: name.to_owned(), version: version.to_owned(), architecture: architecture.to_owned() };
             // tar follows the links of merged directories with this; owners are ours to set.
             let listing = command(Command::new("sh").arg("-euc").arg(
-                "dpkg-deb --fsys-tarfile \"$1\" | tar --extract --verbose --keep-directory-symlink --no-same-owner --directory \"$2\"",
+                "dpkg-deb --fsys-tarfile \"$1\" | tar --extract --verbose --quoting-style=literal --keep-directory-symlink --no-same-owner --directory \"$2\"",
             ).arg("sh").arg(archive).arg(directory))?;
             tree.own(&package, listing.lines().map(|line| line.trim_start_matches('.').trim_end_matches('/')));
         }
