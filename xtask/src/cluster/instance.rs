@@ -117,12 +117,22 @@ impl<'a> Instance<'a> {
         if self.children.is_running(name) {
             bail!("{name} is running");
         }
-        self.launch(name)?;
-        if name == APISERVER || name == ETCD {
-            self.wait_for(events, "the API server", Self::api_ready)
-        } else {
-            Ok(())
+        if name == programs::KUBELET && !self.children.is_running(programs::CONTAINERD) {
+            bail!("the kubelet ends at once without containerd: start containerd first");
         }
+        self.launch(name)?;
+        match name {
+            APISERVER | ETCD => self.wait_for(events, "the API server", Self::api_ready),
+            programs::CONTAINERD => self.wait_for(events, "containerd", Self::runtime_ready),
+            // It listens once it has found containerd.
+            programs::KUBELET => self.wait_for(events, "the kubelet", |_| listens(network::NODE, 10250)),
+            programs::REGISTRY => self.wait_for(events, "the registry", |_| listens(network::NODE, 5000)),
+            _ => Ok(()),
+        }
+    }
+
+    fn runtime_ready(&self) -> bool {
+        std::os::unix::net::UnixStream::connect(self.directory.file("containerd/containerd.sock")).is_ok()
     }
 
     fn start_control_plane(&mut self, events: &Receiver<Event>) -> Result<()> {
@@ -148,11 +158,10 @@ impl<'a> Instance<'a> {
         self.launch(programs::REGISTRY)?;
         self.launch(programs::CONTAINERD)?;
         // While they come up, the control plane does.
-        self.wait_for(events, "the registry", |_| {
-            TcpStream::connect_timeout(&(network::NODE, 5000).into(), Duration::from_millis(200)).is_ok()
-        })?;
+        self.wait_for(events, "the registry", |_| listens(network::NODE, 5000))?;
         let pushes = images::push_all(programs)?;
         self.start_control_plane(events)?;
+        self.wait_for(events, "containerd", Self::runtime_ready)?;
         for name in [programs::NETPOL_AGENT, programs::KUBELET, programs::KUBE_PROXY] {
             self.launch(name)?;
         }
@@ -205,8 +214,7 @@ impl<'a> Instance<'a> {
 
     fn api_ready(&self) -> bool {
         // Asking costs a process; a listening port is the earliest time it can succeed.
-        TcpStream::connect_timeout(&(self.address, self.port).into(), Duration::from_millis(200)).is_ok()
-            && self.kubectl(&["get", "--raw=/readyz"]).trim() == "ok"
+        listens(self.address, self.port) && self.kubectl(&["get", "--raw=/readyz"]).trim() == "ok"
     }
 
     /// What kubectl prints; empty on any failure.
@@ -249,4 +257,9 @@ impl<'a> Instance<'a> {
     fn lost_its_port(&self) -> bool {
         fs::read_to_string(self.children.log(APISERVER)).is_ok_and(|text| text.contains("address already in use"))
     }
+}
+
+/// Whether somebody accepts connections there.
+fn listens(address: IpAddr, port: u16) -> bool {
+    TcpStream::connect_timeout(&(address, port).into(), Duration::from_millis(200)).is_ok()
 }

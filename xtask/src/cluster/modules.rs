@@ -180,11 +180,6 @@ impl Module {
         Ok(located.programs())
     }
 
-    /// The path of a module's only program.
-    pub(crate) fn resolve_program(&self, name: &str) -> Result<PathBuf> {
-        Ok(self.resolve()?.join(name))
-    }
-
     /// The programs that a directory lacks. etcd may go by either name.
     pub(crate) fn missing(&self, directory: &std::path::Path) -> Vec<&'static Program> {
         let there =

@@ -8,6 +8,7 @@ pub(crate) mod dns;
 pub(crate) mod facts;
 pub(crate) mod images;
 pub(crate) mod network;
+mod policies;
 pub(crate) mod programs;
 pub(crate) mod requirements;
 

@@ -60,8 +60,11 @@ impl Programs {
         let (name, path, arguments) = match name {
             REGISTRY => (
                 REGISTRY,
-                self.crane.clone(),
+                PathBuf::from("env"),
                 vec![
+                    // Uploads pass through its memory, and Go would keep it.
+                    "GOMEMLIMIT=64MiB".into(),
+                    self.crane.display().to_string(),
                     "registry".into(),
                     "serve".into(),
                     "--address".into(),
