@@ -101,8 +101,8 @@ pub(crate) struct Fault {
 #[derive(Args, Clone, Copy)]
 pub(crate) struct Node {
     /// With a real node (Linux, root); exit code 77 where there can be none.
-    #[arg(long)]
-    pub(crate) node: bool,
+    #[arg(long = "node", id = "node")]
+    pub(crate) wanted: bool,
     /// Install missing Debian packages (always done when CI is set).
     #[arg(long, requires = "node")]
     pub(crate) install: bool,

@@ -53,7 +53,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let events = lifeline::watch(if options.detached { Tie::Detached } else { Tie::Stdin })?;
     let binaries = binaries::resolve()?;
     let name = options.name.clone().unwrap_or_else(|| format!("run-{}", std::process::id()));
-    let programs = if options.node.node {
+    let programs = if options.node.wanted {
         if let Err(reason) = node::requirements::install_if(options.node.install)? {
             return super::unavailable(&reason);
         }

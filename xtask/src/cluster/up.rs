@@ -27,14 +27,14 @@ pub(crate) fn up(options: &Named) -> Result<ExitCode> {
     workdir::check_name(name)?;
     if let Some(found) = find(name)? {
         progress::note(&format!("the test cluster {name:?} is running already"));
-        if options.node.node {
+        if options.node.wanted {
             // Fails if that one has no node.
             node::facts::read(&found.path)?;
         }
         show(name, &found.path.join("kubeconfig"));
         return Ok(ExitCode::SUCCESS);
     }
-    if options.node.node {
+    if options.node.wanted {
         // Before what takes long.
         if let Err(reason) = node::requirements::install_if(options.node.install)? {
             return super::unavailable(&reason);
@@ -44,7 +44,7 @@ pub(crate) fn up(options: &Named) -> Result<ExitCode> {
         drop(node::Claim::take(name)?);
     }
     let binaries = binaries::resolve()?;
-    if options.node.node {
+    if options.node.wanted {
         node::programs::Programs::resolve()?;
     }
     let signals = lifeline::signals()?;
@@ -58,7 +58,7 @@ pub(crate) fn up(options: &Named) -> Result<ExitCode> {
     let mut arguments: Vec<String> = ["cluster", "run", "--detached", "--name", name].map(str::to_owned).to_vec();
     arguments.extend(["--kube-api-qps".to_owned(), options.limits.kube_api_qps.to_string()]);
     arguments.extend(["--kube-api-burst".to_owned(), options.limits.kube_api_burst.to_string()]);
-    if options.node.node {
+    if options.node.wanted {
         let until = options.node.wait.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
         arguments.extend(["--node".to_owned(), format!("--wait={until}")]);
     }
@@ -79,7 +79,7 @@ pub(crate) fn up(options: &Named) -> Result<ExitCode> {
         binaries.kubectl.display()
     ));
     let directory = workdir::base()?.join(format!("cluster-{name}"));
-    if options.node.node {
+    if options.node.wanted {
         progress::note(&format!("what tests must know: {}", directory.join("node.json").display()));
     }
     show(name, &kubeconfig.unwrap_or_else(|| directory.join("kubeconfig")));

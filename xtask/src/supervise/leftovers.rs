@@ -179,7 +179,7 @@ fn remove_cgroup(name: &str) {
                 match fs::remove_dir(&group) {
                     // A process that has just ended is counted a moment longer.
                     Err(error) if error.kind() == std::io::ErrorKind::ResourceBusy => {
-                        thread::sleep(Duration::from_millis(10))
+                        thread::sleep(Duration::from_millis(10));
                     }
                     Ok(()) | Err(_) => break,
                 }

@@ -76,13 +76,15 @@ pub(crate) fn register_metrics(executable: &Path, kubectl: &Path, directory: &Pa
     std::fs::write(&manifest, METRICS_API).with_context(|| format!("cannot write {}", manifest.display()))?;
     let log = std::fs::File::create(directory.join("metrics-registration.log")).context("cannot write a log")?;
     let errors = log.try_clone().context("cannot write a log")?;
-    let script = "\"$0\" --kubeconfig \"$1\" --namespace kube-system rollout status deployment/metrics-server --timeout=10m && exec \"$0\" --kubeconfig \"$1\" apply -f \"$2\"";
+    // Each part is tied to the one that waits for it, so that none is left behind.
+    let script = "\"$3\" tied --parent $$ --farewell kill -- \"$0\" --kubeconfig \"$1\" --namespace kube-system rollout status deployment/metrics-server --timeout=10m && exec \"$0\" --kubeconfig \"$1\" apply -f \"$2\"";
     // It ends by itself, or with us; nobody waits for it.
     tied::command(executable, Farewell::Kill, Path::new("sh"))
         .args(["-c", script])
         .arg(kubectl)
         .arg(directory.join("kubeconfig"))
         .arg(&manifest)
+        .arg(executable)
         .stdin(Stdio::null())
         .stdout(log)
         .stderr(errors)
@@ -100,7 +102,7 @@ pub(crate) fn set_hosts(kubectl: &Path, directory: &Path, entries: &[String]) ->
             bail!("{entry:?} is not NAME=ADDRESS, as web.local={}", network::NODE);
         };
         let address: IpAddr = address.parse().with_context(|| format!("{address:?} is no IP address"))?;
-        lines.push_str(&format!("{address} {name}\n"));
+        lines.extend([address.to_string().as_str(), " ", name, "\n"]);
         last = Some((name, address));
     }
     let patch = serde_json::json!({ "data": { "hosts": lines } }).to_string();

@@ -161,10 +161,10 @@ impl Cluster {
 
     fn limits(&self) -> Result<()> {
         let path = "{.status.containerStatuses[0].state.terminated.reason}";
-        self.eventually(Duration::from_secs(20), || Ok(self.field("pod/greedy", path)? == "OOMKilled"))
+        eventually(Duration::from_secs(20), || Ok(self.field("pod/greedy", path)? == "OOMKilled"))
             .context("the pod that asks for too much memory is not OOMKilled")?;
         let path = "{.status.containerStatuses[0].state.waiting.reason}";
-        self.eventually(Duration::from_secs(20), || {
+        eventually(Duration::from_secs(20), || {
             Ok(["ErrImagePull", "ImagePullBackOff"].contains(&self.field("pod/absent", path)?.as_str()))
         })
         .context("the pod of an image that does not exist reports no pull error")
@@ -175,38 +175,26 @@ impl Cluster {
             let resolve = format!("{host}:80:{}", network::NODE);
             curl(&["--resolve", &resolve, "--write-out", " %{http_code}", &format!("http://{host}/")])
         };
-        self.eventually(Duration::from_secs(30), || {
+        eventually(Duration::from_secs(30), || {
             Ok(ask("check.local").is_ok_and(|said| said.contains("Welcome to nginx!") && said.ends_with(" 200")))
         })
         .context("check.local does not give 200")?;
         let said = ask("other.local")?;
         expect(said.ends_with(" 404"), || format!("a host without Ingress gave {said:?}"))?;
-        self.eventually(Duration::from_secs(10), || {
+        eventually(Duration::from_secs(10), || {
             Ok(self.field("ingress/nginx", "{.status.loadBalancer.ingress[0].ip}")? == network::NODE.to_string())
         })
         .context("the Ingress has no address")
     }
 
     fn metrics(&self) -> Result<()> {
-        self.eventually(Duration::from_secs(60), || {
+        eventually(Duration::from_mins(1), || {
             let pods = self.kubectl(&["--namespace=check-a", "top", "pods", "--no-headers"]).unwrap_or_default();
             Ok(pods.lines().any(|line| line.starts_with("nginx-") && line.contains("Mi")))
         })
         .context("kubectl top shows no pods")?;
         let nodes = self.kubectl(&["top", "node", "--no-headers"])?;
         expect(nodes.starts_with(super::NAME), || format!("kubectl top node gave {nodes:?}"))
-    }
-
-    /// Asks until it holds; fails when time is up.
-    pub(super) fn eventually(&self, limit: Duration, holds: impl Fn() -> Result<bool>) -> Result<()> {
-        let start = Instant::now();
-        while !holds()? {
-            if start.elapsed() > limit {
-                bail!("not within {} s", limit.as_secs());
-            }
-            thread::sleep(Duration::from_millis(200));
-        }
-        Ok(())
     }
 
     /// A field of an object of the first namespace.
@@ -233,6 +221,18 @@ impl Cluster {
         command.arg("--kubeconfig").arg(self.directory.join("kubeconfig")).args(arguments).stdin(Stdio::null());
         command
     }
+}
+
+/// Asks until it holds; fails when time is up.
+pub(super) fn eventually(limit: Duration, holds: impl Fn() -> Result<bool>) -> Result<()> {
+    let start = Instant::now();
+    while !holds()? {
+        if start.elapsed() > limit {
+            bail!("not within {} s", limit.as_secs());
+        }
+        thread::sleep(Duration::from_millis(200));
+    }
+    Ok(())
 }
 
 fn curl(arguments: &[&str]) -> Result<String> {

@@ -131,7 +131,7 @@ impl Image {
             format!("{} {:?} {PASSWD}{GROUP}{NGINX_CONFIGURATION}{NGINX_SITE}{NGINX_PAGE}", self.name, self.entrypoint);
         for source in &self.sources {
             let found = fs::metadata(source).with_context(|| format!("cannot read {}", source.display()))?;
-            text.push_str(&format!("\n{} {} {}", source.display(), found.len(), found.mtime()));
+            text.extend([format!("\n{} {} {}", source.display(), found.len(), found.mtime())]);
         }
         Ok(Digest::of(text.as_bytes()).hex().chars().take(16).collect())
     }

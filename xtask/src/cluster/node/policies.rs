@@ -6,7 +6,10 @@ use std::{thread, time::Duration};
 
 use anyhow::{Context, Result};
 
-use super::{check::Cluster, network};
+use super::{
+    check::{Cluster, eventually},
+    network,
+};
 
 /// A way from a client pod to somewhere.
 struct Way {
@@ -133,20 +136,15 @@ impl Way {
             To::Dns => "kubernetes.default.svc.cluster.local".to_owned(),
         };
         let verb = if matches!(self.to, To::Dns) { "dns" } else { "tcp" };
-        cluster
-            .eventually(Duration::from_secs(8), || {
-                Ok(match cluster.webtool(self.from, &[verb, &target, "1s"]) {
-                    Ok(_) => self.open,
-                    // A dropped packet is never answered; any other failure is neither.
-                    Err(error) => !self.open && format!("{error:#}").contains("i/o timeout"),
-                })
+        eventually(Duration::from_secs(8), || {
+            Ok(match cluster.webtool(self.from, &[verb, &target, "1s"]) {
+                Ok(_) => self.open,
+                // A dropped packet is never answered; any other failure is neither.
+                Err(error) => !self.open && format!("{error:#}").contains("i/o timeout"),
             })
-            .with_context(|| {
-                format!(
-                    "{verb} {target} from {} is not {}",
-                    self.from,
-                    if self.open { "let through" } else { "dropped" }
-                )
-            })
+        })
+        .with_context(|| {
+            format!("{verb} {target} from {} is not {}", self.from, if self.open { "let through" } else { "dropped" })
+        })
     }
 }
