@@ -43,13 +43,13 @@ impl Reply {
 /// Sends a request with a JSON body, if any.
 pub(crate) fn request(address: SocketAddr, method: &str, path: &str, body: Option<&str>) -> Result<Answer> {
     let text = body.unwrap_or_default();
-    let body = Body { media_type: "application/json", length: text.len() as u64, content: &mut text.as_bytes() };
-    let reply = send(address, method, path, body)?;
+    let mut body = Body { media_type: "application/json", length: text.len() as u64, content: &mut text.as_bytes() };
+    let reply = send(address, method, path, &mut body)?;
     Ok(Answer { status: reply.status, body: String::from_utf8_lossy(&reply.body).into_owned() })
 }
 
 /// Sends a request with any body.
-pub(crate) fn send(address: SocketAddr, method: &str, path: &str, body: Body<'_>) -> Result<Reply> {
+pub(crate) fn send(address: SocketAddr, method: &str, path: &str, body: &mut Body<'_>) -> Result<Reply> {
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))
         .with_context(|| format!("cannot connect to {address}"))?;
     stream.set_read_timeout(Some(TIMEOUT)).context("cannot set a timeout")?;

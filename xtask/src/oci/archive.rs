@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use serde_json::json;
 
 use super::{
-    layer::{Encoding, Layer},
+    layer::Layer,
     layout::{self, Descriptor, Layout},
 };
 
@@ -34,8 +34,7 @@ pub(crate) fn write(layout: &Layout, path: &Path, epoch: u64) -> Result<()> {
     }
     let partial = path.with_extension("tar.partial");
     let file = File::create(&partial).with_context(|| format!("cannot create {}", partial.display()))?;
-    let mut sink = BufWriter::with_capacity(1 << 18, file);
-    files.write(&mut sink, Encoding::Plain, epoch)?;
+    let mut sink = files.tar(BufWriter::with_capacity(1 << 18, file), epoch)?;
     sink.flush().with_context(|| format!("cannot write {}", partial.display()))?;
     std::fs::rename(&partial, path).with_context(|| format!("cannot create {}", path.display()))
 }

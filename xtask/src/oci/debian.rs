@@ -91,7 +91,7 @@ impl Tree {
                 Package { name: name.to_owned(), version: version.to_owned(), architecture: architecture.to_owned() };
             // tar follows the links of merged directories with this; owners are ours to set.
             let listing = command(Command::new("sh").arg("-euc").arg(
-                "dpkg-deb --fsys-tarfile \"$1\" | tar --extract --verbose --keep-directory-symlink --no-same-owner --directory \"$2\"",
+                "dpkg-deb --fsys-tarfile \"$1\" | tar --extract --verbose --quoting-style=literal --keep-directory-symlink --no-same-owner --directory \"$2\"",
             ).arg("sh").arg(archive).arg(directory))?;
             tree.own(&package, listing.lines().map(|line| line.trim_start_matches('.').trim_end_matches('/')));
         }
@@ -162,7 +162,8 @@ impl Tree {
             .context("the package ca-certificates is missing: install it")?
             .clone();
         let mut bundle = Vec::new();
-        for path in below.iter().filter(|path| path.ends_with(".crt")) {
+        for path in below.iter().filter(|path| Path::new(path).extension().is_some_and(|extension| extension == "crt"))
+        {
             let here = self.root.join(path.trim_start_matches('/'));
             bundle.extend(fs::read(&here).with_context(|| format!("cannot read {}", here.display()))?);
             if !bundle.ends_with(b"\n") {

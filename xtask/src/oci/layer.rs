@@ -28,27 +28,23 @@ enum Content {
 struct Entry {
     content: Content,
     mode: u32,
+    /// User and group.
+    owner: u32,
 }
 
-/// How a layer is stored.
+/// Every layer of every image is compressed in this form; tools that ought to know plain ones do not.
+pub(super) const MEDIA_TYPE: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+
+/// How hard a layer is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Encoding {
+pub(crate) enum Packing {
     /// For images that travel.
-    Gzip,
-    /// For images that are loaded where they are made: nothing to pack and unpack.
-    Plain,
+    Small,
+    /// For images that are loaded where they are made: not at all.
+    Fast,
 }
 
-impl Encoding {
-    pub(super) fn media_type(self) -> &'static str {
-        match self {
-            Self::Gzip => "application/vnd.oci.image.layer.v1.tar+gzip",
-            Self::Plain => "application/vnd.oci.image.layer.v1.tar",
-        }
-    }
-}
-
-/// The files of one layer; paths are absolute in the image. All belong to root: nothing in an image is the process's to change.
+/// The files of one layer; paths are absolute in the image. All belong to root, except what the process is to change.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Layer {
     entries: BTreeMap<String, Entry>,
@@ -57,7 +53,6 @@ pub(crate) struct Layer {
 /// A layer on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Written {
-    pub(crate) encoding: Encoding,
     /// Of the bytes on disk.
     pub(crate) digest: Digest,
     pub(crate) size: u64,
@@ -68,21 +63,26 @@ pub(crate) struct Written {
 impl Layer {
     /// A directory with a mode of its own; those that only contain something appear by themselves with 0755.
     pub(crate) fn directory(&mut self, path: &str, mode: u32) -> Result<()> {
-        self.insert(path, Content::Directory, mode)
+        self.insert(path, Content::Directory, mode, 0)
+    }
+
+    /// A directory of a user and the group of the same number.
+    pub(crate) fn owned_directory(&mut self, path: &str, mode: u32, owner: u32) -> Result<()> {
+        self.insert(path, Content::Directory, mode, owner)
     }
 
     /// A file with these bytes.
     pub(crate) fn bytes(&mut self, path: &str, mode: u32, bytes: impl Into<Vec<u8>>) -> Result<()> {
-        self.insert(path, Content::Bytes(bytes.into()), mode)
+        self.insert(path, Content::Bytes(bytes.into()), mode, 0)
     }
 
     /// A copy of a file of this machine, read when the layer is written.
     pub(crate) fn file(&mut self, path: &str, mode: u32, from: &Path) -> Result<()> {
-        self.insert(path, Content::File(from.to_owned()), mode)
+        self.insert(path, Content::File(from.to_owned()), mode, 0)
     }
 
     pub(crate) fn symlink(&mut self, path: &str, target: &str) -> Result<()> {
-        self.insert(path, Content::Symlink(target.to_owned()), 0o777)
+        self.insert(path, Content::Symlink(target.to_owned()), 0o777, 0)
     }
 
     /// The paths of the layer, sorted, without a leading slash.
@@ -91,20 +91,23 @@ impl Layer {
         self.entries.keys().map(String::as_str).collect()
     }
 
-    fn insert(&mut self, path: &str, content: Content, mode: u32) -> Result<()> {
+    fn insert(&mut self, path: &str, content: Content, mode: u32, owner: u32) -> Result<()> {
         let name = path.trim_start_matches('/');
         if name.is_empty() || name.split('/').any(|part| part.is_empty() || part == "." || part == "..") {
             bail!("{path:?} is no path of a file in an image: it must be absolute, without empty parts, . and ..");
         }
         for (index, _) in name.match_indices('/') {
             let parent = name.get(..index).unwrap_or_default();
-            let found =
-                self.entries.entry(parent.to_owned()).or_insert(Entry { content: Content::Directory, mode: 0o755 });
+            let found = self.entries.entry(parent.to_owned()).or_insert(Entry {
+                content: Content::Directory,
+                mode: 0o755,
+                owner: 0,
+            });
             if found.content != Content::Directory {
                 bail!("{path:?} lies below {parent:?}, which is not a directory");
             }
         }
-        let entry = Entry { content, mode };
+        let entry = Entry { content, mode, owner };
         match self.entries.get(name) {
             // A directory may be named again, with its mode.
             Some(found) if found.content == Content::Directory && entry.content == Content::Directory => {}
@@ -117,33 +120,28 @@ impl Layer {
     }
 
     /// Writes the layer to `sink`; `epoch` (seconds since 1970) is every entry's time.
-    pub(crate) fn write(&self, sink: impl Write, encoding: Encoding, epoch: u64) -> Result<Written> {
-        let stored = Digesting::new(sink);
-        let (stored, diff_id) = match encoding {
-            Encoding::Plain => {
-                let (stored, diff_id, _) = self.tar(Digesting::new(stored), epoch)?.finish();
-                (stored, diff_id)
-            }
-            Encoding::Gzip => {
-                // No name and no time in the header; 255 is "unknown system".
-                let packer = GzBuilder::new().mtime(0).operating_system(255).write(stored, Compression::best());
-                let (packer, diff_id, _) = self.tar(Digesting::new(packer), epoch)?.finish();
-                (packer.finish().context("cannot end the compressed stream")?, diff_id)
-            }
+    pub(crate) fn write(&self, sink: impl Write, packing: Packing, epoch: u64) -> Result<Written> {
+        let level = match packing {
+            Packing::Small => Compression::best(),
+            Packing::Fast => Compression::none(),
         };
-        let (mut sink, digest, size) = stored.finish();
+        // No name and no time in the header; 255 is "unknown system".
+        let packer = GzBuilder::new().mtime(0).operating_system(255).write(Digesting::new(sink), level);
+        let (packer, diff_id, _) = self.tar(Digesting::new(packer), epoch)?.finish();
+        let (mut sink, digest, size) = packer.finish().context("cannot end the compressed stream")?.finish();
         sink.flush().context("cannot write the layer")?;
-        Ok(Written { encoding, digest, size, diff_id })
+        Ok(Written { digest, size, diff_id })
     }
 
-    fn tar<W: Write>(&self, sink: W, epoch: u64) -> Result<W> {
+    /// The same files as a plain tar.
+    pub(super) fn tar<W: Write>(&self, sink: W, epoch: u64) -> Result<W> {
         let mut tar = Builder::new(sink);
         for (path, entry) in &self.entries {
             let failed = || format!("cannot add {path} to the layer");
             let mut header = Header::new_gnu();
             header.set_mtime(epoch);
-            header.set_uid(0);
-            header.set_gid(0);
+            header.set_uid(u64::from(entry.owner));
+            header.set_gid(u64::from(entry.owner));
             header.set_mode(entry.mode);
             header.set_size(0);
             match &entry.content {
@@ -177,9 +175,9 @@ mod tests {
 
     use super::*;
 
-    fn write(layer: &Layer, encoding: Encoding) -> (Vec<u8>, Written) {
+    fn write(layer: &Layer, packing: Packing) -> (Vec<u8>, Written) {
         let mut bytes = Vec::new();
-        let written = layer.write(&mut bytes, encoding, 1_700_000_000).unwrap();
+        let written = layer.write(&mut bytes, packing, 1_700_000_000).unwrap();
         (bytes, written)
     }
 
@@ -197,7 +195,7 @@ mod tests {
                 layer.file("/usr/bin/a", 0o755, file.path()).unwrap();
                 layer.bytes("/etc/passwd", 0o644, "x").unwrap();
             }
-            write(&layer, Encoding::Gzip)
+            write(&layer, Packing::Small)
         };
         let (one, other) = (make(false, 0o600), make(true, 0o777));
         assert_eq!(one, other);
@@ -206,19 +204,21 @@ mod tests {
     }
 
     #[test]
-    fn both_encodings_hold_the_same_tar_and_it_reads_back() {
+    fn both_packings_hold_the_same_tar_and_it_reads_back() {
         let mut layer = Layer::default();
         layer.bytes("/usr/share/doc", 0o640, "text").unwrap();
         layer.symlink("/bin", "usr/bin").unwrap();
         layer.directory("/data", 0o700).unwrap();
         let long = format!("/{}/file", "long/".repeat(40).trim_end_matches('/'));
         layer.bytes(&long, 0o644, "deep").unwrap();
-        let ((packed, gzip), (plain, stored)) = (write(&layer, Encoding::Gzip), write(&layer, Encoding::Plain));
-        assert_eq!(gzip.diff_id, stored.diff_id);
-        assert_eq!(stored.digest, stored.diff_id);
-        let mut unpacked = Vec::new();
-        io::copy(&mut flate2::read::GzDecoder::new(packed.as_slice()), &mut unpacked).unwrap();
-        assert_eq!(unpacked, plain);
+        let plain = layer.tar(Vec::new(), 1_700_000_000).unwrap();
+        for packing in [Packing::Small, Packing::Fast] {
+            let (packed, written) = write(&layer, packing);
+            let mut unpacked = Vec::new();
+            io::copy(&mut flate2::read::GzDecoder::new(packed.as_slice()), &mut unpacked).unwrap();
+            assert_eq!(unpacked, plain);
+            assert_eq!(written.diff_id, Digest::of(&plain));
+        }
 
         let mut archive = tar::Archive::new(plain.as_slice());
         let mut seen = Vec::new();

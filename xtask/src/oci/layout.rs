@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::{
     config::{Config, Platform},
     digest::Digest,
-    layer::{Encoding, Layer, Written},
+    layer::{self, Layer, Packing, Written},
     rfc3339::rfc3339,
 };
 
@@ -54,7 +54,8 @@ pub(crate) struct Image {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Artifact {
     pub(crate) manifest: Descriptor,
-    artifact_type: String,
+    /// Its media type.
+    kind: String,
     /// What the manifest names.
     pub(crate) blobs: Vec<Descriptor>,
     /// The manifest of the image it is about.
@@ -108,10 +109,10 @@ impl Building {
     }
 
     /// Writes a layer.
-    pub(crate) fn layer(&self, layer: &Layer, encoding: Encoding) -> Result<Written> {
+    pub(crate) fn layer(&self, layer: &Layer, packing: Packing) -> Result<Written> {
         let partial = self.path.join("blobs/partial");
         let file = File::create(&partial).with_context(|| format!("cannot create {}", partial.display()))?;
-        let written = layer.write(BufWriter::with_capacity(1 << 18, file), encoding, self.epoch)?;
+        let written = layer.write(BufWriter::with_capacity(1 << 18, file), packing, self.epoch)?;
         let path = blob(&self.path, &written.digest);
         fs::rename(&partial, &path).with_context(|| format!("cannot name {}", path.display()))?;
         Ok(written)
@@ -124,7 +125,7 @@ impl Building {
         let layers: Vec<Descriptor> = layers
             .iter()
             .map(|layer| Descriptor {
-                media_type: layer.encoding.media_type().to_owned(),
+                media_type: layer::MEDIA_TYPE.to_owned(),
                 digest: layer.digest.clone(),
                 size: layer.size,
             })
@@ -162,7 +163,7 @@ impl Building {
         )?;
         self.artifacts.push(Artifact {
             manifest,
-            artifact_type: media_type.to_owned(),
+            kind: media_type.to_owned(),
             blobs: vec![empty, content],
             subject: image.manifest.digest.clone(),
         });
@@ -180,11 +181,12 @@ impl Building {
         };
         let layout = Layout { path: self.path, name, images: self.images, artifacts: self.artifacts, top };
         let mut manifests = vec![layout.named_entry()];
-        manifests.extend(layout.artifacts.iter().map(|artifact| {
-            let mut entry = artifact.manifest.json();
-            entry["artifactType"] = Value::from(artifact.artifact_type.clone());
-            entry
-        }));
+        manifests.extend(
+            layout
+                .artifacts
+                .iter()
+                .map(|artifact| with(artifact.manifest.json(), "artifactType", json!(artifact.kind))),
+        );
         write(&layout.path.join("index.json"), &index(&manifests)?)?;
         Ok(layout)
     }
@@ -214,19 +216,23 @@ impl Layout {
 
     /// The entry of `index.json` that carries the name.
     pub(super) fn named_entry(&self) -> Value {
-        let mut entry = match self.images.as_slice() {
+        let entry = match self.images.as_slice() {
             [only] => platform_entry(only),
             _ => self.top.json(),
         };
-        entry["annotations"] = json!({ REF_NAME: self.name.tag, FULL_NAME: self.name.to_string() });
-        entry
+        with(entry, "annotations", json!({ REF_NAME: self.name.tag, FULL_NAME: self.name.to_string() }))
     }
 }
 
 fn platform_entry(image: &Image) -> Value {
-    let mut entry = image.manifest.json();
-    entry["platform"] = image.platform.json();
-    entry
+    with(image.manifest.json(), "platform", image.platform.json())
+}
+
+fn with(mut object: Value, field: &str, value: Value) -> Value {
+    if let Value::Object(fields) = &mut object {
+        fields.insert(field.to_owned(), value);
+    }
+    object
 }
 
 /// The text of an `index.json`.

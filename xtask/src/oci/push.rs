@@ -48,25 +48,29 @@ impl Registry<'_> {
         let place = format!("{place}{separator}digest={}", blob.digest);
         let path = self.layout.blob(blob);
         let mut file = File::open(&path).with_context(|| format!("cannot open {}", path.display()))?;
-        let body = Body { media_type: "application/octet-stream", length: blob.size, content: &mut file };
-        let answer = self.send("PUT", &place, body)?;
+        let mut body = Body { media_type: "application/octet-stream", length: blob.size, content: &mut file };
+        let answer = self.send("PUT", &place, &mut body)?;
         if answer.status == 201 { Ok(()) } else { Err(refused("PUT", &place, &answer)) }
     }
 
     fn manifest(&self, manifest: &Descriptor, reference: &str) -> Result<()> {
         let path = format!("/v2/{}/manifests/{reference}", self.repository);
         let bytes = self.layout.read(manifest)?;
-        let body =
+        let mut body =
             Body { media_type: &manifest.media_type, length: bytes.len() as u64, content: &mut bytes.as_slice() };
-        let answer = self.send("PUT", &path, body)?;
+        let answer = self.send("PUT", &path, &mut body)?;
         if answer.status == 201 { Ok(()) } else { Err(refused("PUT", &path, &answer)) }
     }
 
     fn ask(&self, method: &str, path: &str) -> Result<Reply> {
-        self.send(method, path, Body { media_type: "application/octet-stream", length: 0, content: &mut io::empty() })
+        self.send(
+            method,
+            path,
+            &mut Body { media_type: "application/octet-stream", length: 0, content: &mut io::empty() },
+        )
     }
 
-    fn send(&self, method: &str, path: &str, body: Body<'_>) -> Result<Reply> {
+    fn send(&self, method: &str, path: &str, body: &mut Body<'_>) -> Result<Reply> {
         http::send(self.address, method, path, body)
     }
 
@@ -86,3 +90,6 @@ fn refused(method: &str, path: &str, answer: &Reply) -> anyhow::Error {
     let said = String::from_utf8_lossy(&answer.body);
     anyhow::anyhow!("the registry refused {method} {path}: {} {}", answer.status, said.trim())
 }
+
+#[cfg(test)]
+mod tests;
