@@ -19,7 +19,7 @@ use crate::{
         config::{Config, Platform},
         debian::Tree,
         digest::Digest,
-        layer::{Encoding, Layer},
+        layer::{Layer, Packing},
         layout::{Building, Name},
     },
 };
@@ -143,8 +143,7 @@ impl Image {
         layer.directory("/tmp", 0o1777)?;
         (self.fill)(&mut layer, &self.sources)?;
         let mut building = Building::begin(path, 0)?;
-        // Plain: it is unpacked on the machine that packs it.
-        let written = building.layer(&layer, Encoding::Plain)?;
+        let written = building.layer(&layer, Packing::Fast)?;
         let config = Config {
             platform: Platform::host()
                 .with_context(|| format!("no image can be made for {}", std::env::consts::ARCH))?,

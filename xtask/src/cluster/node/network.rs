@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail};
 
 /// The host's end of the link: where pods reach what runs on the host.
 pub(crate) const HOST: IpAddr = IpAddr::V4(Ipv4Addr::new(172, 31, 77, 1));
-/// The node's end: API server, NodePorts and host ports, registry, ingress.
+/// The node's end: API server, node ports and host ports, registry, ingress.
 pub(crate) const NODE: IpAddr = IpAddr::V4(Ipv4Addr::new(172, 31, 77, 2));
 pub(crate) const PODS: &str = "10.244.0.0/24";
 pub(crate) const SERVICES: &str = "10.96.0.0/16";
