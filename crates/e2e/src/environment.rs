@@ -30,6 +30,26 @@ pub fn postgres() -> Result<String> {
     required("KUBEOP_TEST_POSTGRES_URL")
 }
 
+/// What there is to know of the cluster with a real node (`node.json`).
+pub fn node() -> Result<PathBuf> {
+    required("KUBEOP_TEST_NODE").map(PathBuf::from)
+}
+
+/// The name of that cluster, for `xtask cluster`.
+pub fn node_name() -> Result<String> {
+    required("KUBEOP_TEST_NODE_NAME")
+}
+
+/// kubeOP's image in that cluster's registry.
+pub fn node_image() -> Result<String> {
+    required("KUBEOP_TEST_IMAGE")
+}
+
+/// Stock helm.
+pub fn helm() -> Result<PathBuf> {
+    required("KUBEOP_TEST_HELM").map(PathBuf::from)
+}
+
 /// The search path, with the directory of the test's kubectl first.
 pub fn path() -> Result<String> {
     let kubectl = kubectl()?;

@@ -6,8 +6,8 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
-use tokio::io::AsyncWriteExt;
-use tokio::process::Command;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::process::{Child, Command};
 
 const LIMIT: Duration = Duration::from_mins(1);
 
@@ -72,6 +72,30 @@ impl Kubectl {
             .context("cannot wait for kubectl")?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Ok(Ran { ok: output.status.success(), stdout: text(&output.stdout), stderr: text(&output.stderr) })
+    }
+
+    /// A forward from a port of this host, chosen by kubectl, to one of a pod or Service; it lasts as long as the child.
+    pub async fn port_forward(&self, target: &str, port: u16) -> Result<(Child, u16)> {
+        let mut child = Command::new(&self.program)
+            .arg("--kubeconfig")
+            .arg(&self.kubeconfig)
+            .args(["port-forward", target, &format!(":{port}")])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .context("cannot start kubectl")?;
+        let output = child.stdout.take().context("kubectl has no output")?;
+        let mut lines = BufReader::new(output).lines();
+        let first =
+            tokio::time::timeout(LIMIT, lines.next_line()).await.context("kubectl port-forward says nothing")??;
+        // kubectl goes on talking, and must not be stopped by a pipe that nobody reads.
+        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        let local = first
+            .as_deref()
+            .and_then(|line| line.strip_prefix("Forwarding from 127.0.0.1:")?.split_whitespace().next()?.parse().ok());
+        let local = local.with_context(|| format!("kubectl port-forward said {first:?}"))?;
+        Ok((child, local))
     }
 
     /// What it prints; fails unless it exits with 0.

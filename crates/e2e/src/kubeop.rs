@@ -165,6 +165,11 @@ impl Kubeop {
         self.process.kill();
     }
 
+    /// Sets a variable of the next start.
+    pub fn reconfigure(&mut self, name: &str, value: &str) {
+        self.setup = self.setup.clone().with(name, value);
+    }
+
     /// Starts it again on the same data, on another port.
     pub async fn restart(&mut self) -> Result<()> {
         self.process.kill();

@@ -8,6 +8,7 @@ pub mod environment;
 pub mod folder;
 pub mod kubectl;
 pub mod kubeop;
+pub mod node;
 pub mod postgres;
 pub mod process;
 pub mod proxy;

@@ -9,10 +9,11 @@ use kube::{Api, Client};
 use kubeop_core::name::SYSTEM_NAMESPACE;
 use kubeop_core::{Error, Result};
 use kubeop_crds::labels;
+use kubeop_plan::install::names;
 use serde_json::json;
 
-/// The Deployments that can be scaled.
-pub const SCALED: [&str; 2] = ["kubeop-operator", "kubeop-admission"];
+/// The Deployments that can be scaled, and how many replicas each keeps at least: one of admission's may always be taken away.
+pub const SCALED: [(&str, i32); 2] = [(names::OPERATOR_ACCOUNT, 1), (names::ADMISSION_ACCOUNT, 2)];
 
 /// The bounds of an autoscaler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,13 +40,17 @@ impl Bounds {
         }
         Ok(Self { min, max, target_cpu })
     }
+
+    fn at_least(self, least: i32) -> Self {
+        Self { min: self.min.max(least), max: self.max.max(least), ..self }
+    }
 }
 
 /// Sets (`Some`) or removes (`None`) the autoscalers.
 pub async fn autoscale(client: &Client, bounds: Option<Bounds>) -> Result<()> {
     let api: Api<HorizontalPodAutoscaler> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
-    for name in SCALED {
-        match bounds {
+    for (name, least) in SCALED {
+        match bounds.map(|bounds| bounds.at_least(least)) {
             Some(bounds) => {
                 let patch = Patch::Apply(autoscaler(name, bounds));
                 let params = PatchParams::apply(labels::MANAGER).force();
@@ -87,7 +92,8 @@ mod tests {
 
     #[test]
     fn bounds() {
-        assert!(Bounds::new(1, 5, 70).is_ok());
+        let one = Bounds::new(1, 1, 70).unwrap().at_least(2);
+        assert_eq!((one.min, one.max), (2, 2));
         for (min, max, cpu, needle) in [
             (0, 5, 70, "min 0"),
             (3, 2, 70, "max 2"),

@@ -24,7 +24,7 @@ pub const HOOK: &str = "app.kubeop.io/hook";
 pub const INSTANCE: &str = "app.kubeop.io/instance";
 /// Role behind a ServiceAccount in `kubeop-access`: `developer`, `viewer`, `admin`.
 pub const ACCESS_ROLE: &str = "app.kubeop.io/access-role";
-/// On a namespace, `"true"`: its pods (ingress controllers) may reach the pods of every project.
+/// On a namespace, `"true"`: projects' own NetworkPolicies may name it as a source (ingress controllers).
 pub const INGRESS: &str = "app.kubeop.io/ingress";
 /// On a namespace, `"true"`: its pods (Prometheus) may read the metrics of kubeOP's own pods.
 pub const METRICS: &str = "app.kubeop.io/metrics";

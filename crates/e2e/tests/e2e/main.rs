@@ -4,6 +4,7 @@
 mod access;
 mod crash;
 mod deleting;
+mod install;
 mod operations;
 mod outage;
 mod policy;

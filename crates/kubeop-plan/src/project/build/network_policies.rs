@@ -10,7 +10,7 @@ use k8s_openapi::api::networking::v1::{
     IPBlock, NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicyPort,
     NetworkPolicySpec,
 };
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kubeop_crds::labels;
 
@@ -18,9 +18,10 @@ pub(super) fn build(project: &ValidProject) -> Vec<NetworkPolicy> {
     vec![ingress(project), inside(project), outside(project)]
 }
 
-/// Opens the pods to their own namespace and to the platform's ingress controllers, and closes them to everyone else.
+/// Opens the pods to their own namespace and to the platform's own namespaces (ingress controllers, monitoring), and closes them to every other
+/// project. Only the operator makes namespaces of projects, and it marks them all.
 fn ingress(project: &ValidProject) -> NetworkPolicy {
-    let from = vec![own_pods(), namespaces(labels::INGRESS, "true")];
+    let from = vec![own_pods(), no_project()];
     let rule = NetworkPolicyIngressRule { from: Some(from), ports: None };
     policy(
         project,
@@ -84,6 +85,18 @@ fn policy(project: &ValidProject, name: &str, spec: NetworkPolicySpec) -> Networ
 
 fn own_pods() -> NetworkPolicyPeer {
     NetworkPolicyPeer { pod_selector: Some(LabelSelector::default()), ..NetworkPolicyPeer::default() }
+}
+
+fn no_project() -> NetworkPolicyPeer {
+    let unmarked = LabelSelectorRequirement {
+        key: labels::PROJECT_ID.to_owned(),
+        operator: "DoesNotExist".to_owned(),
+        values: None,
+    };
+    NetworkPolicyPeer {
+        namespace_selector: Some(LabelSelector { match_expressions: Some(vec![unmarked]), ..LabelSelector::default() }),
+        ..NetworkPolicyPeer::default()
+    }
 }
 
 fn namespaces(key: &str, value: &str) -> NetworkPolicyPeer {

@@ -1,4 +1,7 @@
-//! `cargo xtask test`: every check and every test, in order of cost, on a control plane and a PostgreSQL of its own. `.ci/run` calls exactly this.
+//! `cargo xtask test`: every check and every test, in order of cost, on a control plane and a PostgreSQL of its own, then on a real node. `.ci/run`
+//! calls exactly this.
+
+mod node;
 
 use std::{path::Path, process::ExitCode, sync::mpsc::Receiver, time::Duration, time::Instant};
 
@@ -27,6 +30,9 @@ const ALONE: [&str; 5] = ["kubeop-core", "kubeop-crds", "kubeop-plan", "kubeop-a
 pub(crate) struct Options {
     /// Only tests whose name contains this.
     filter: Option<String>,
+    /// Only the tests on a real node.
+    #[arg(long)]
+    node: bool,
     /// Skip tidy, formatting, clippy, licences and the crates' checks alone.
     #[arg(long)]
     skip_lint: bool,
@@ -40,6 +46,11 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let start = Instant::now();
     // First and before signals are ours: what takes long the first time says early what is missing, and can be ended like any command.
     let binaries = binaries::resolve()?;
+    // A filter is for the tests that need no node, unless those are asked for.
+    let on_node = (options.node || options.filter.is_none()) && node::possible()?;
+    if on_node {
+        node::prepare()?;
+    }
     if environment::variable("KUBEOP_TEST_POSTGRES_URL").is_none() {
         postgres::prepare()?;
     }
@@ -47,7 +58,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let target = Target::native()?;
     let signals = lifeline::signals()?;
     let runner = Runner { executable: environment::own_executable()?, signals: &signals };
-    if !options.skip_lint {
+    if !options.skip_lint && !options.node {
         lint(&runner, &target)?;
     }
     runner.run("build", &target.cargo(&["build"], &["--workspace", "--all-targets"])?)?;
@@ -55,13 +66,18 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
 
     progress::heading("test cluster and PostgreSQL");
     let services = Services::start(&runner, binaries, &kubeop)?;
-    runner.run("tests", &services.with_environment(test_command(options, &target)?))?;
-    if environment::program("cargo-nextest").is_some() && options.filter.is_none() {
+    if !options.node {
+        runner.run("tests", &services.with_environment(test_command(options, &target)?))?;
+    }
+    if environment::program("cargo-nextest").is_some() && options.filter.is_none() && !options.node {
         // nextest runs everything but these.
         runner.run(
             "documentation tests",
             &services.with_environment(target.cargo(&["test"], &["--workspace", "--doc"])?),
         )?;
+    }
+    if on_node {
+        node::run(&runner, options, &target, &services)?;
     }
     drop(services);
 

@@ -1,0 +1,156 @@
+//! What nodes and clusters do to pods: killed, evicted, drained, gone; the API server and etcd started again; certificates replaced.
+
+use anyhow::{Context, Result, ensure};
+use e2e::kubectl::Kubectl;
+use e2e::node::{self, Node, PATIENCE, Platform};
+use e2e::scenario;
+use e2e::wait::{Seen, until};
+use serde_json::json;
+
+const SYSTEM: &str = "kubeop-system";
+const WRONG: &str = "registry.example.com/bad:1";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a node: cargo xtask test starts one"]
+async fn the_platform_survives_its_node() -> Result<()> {
+    let node = Node::take().await?;
+    let platform = node.platform().await?;
+    let admin = node.kubectl()?;
+    let home = scenario::home(&platform.api, &platform.cluster, "faults").await?;
+    platform.api.put("/v1/platform/policy", &json!({"imageAllowlist": ["docker.io"]})).await?.expect(200)?;
+    denied(&admin, &home.namespace, "registry.example.com").await?;
+
+    operator_ends(&node, &platform, &admin).await?;
+    drained(&node, &platform, &admin, &home.namespace).await?;
+    certificate_replaced(&platform, &admin, &home.namespace).await?;
+    nobody_is_there(&platform, &admin, &home.namespace).await?;
+    control_plane_restarts(&node, &platform, &admin, &home.namespace).await?;
+
+    platform.api.put("/v1/platform/policy", &json!({})).await?.expect(200)?;
+    platform.delete_tenant(&home.tenant).await?;
+    platform.uninstall().await
+}
+
+/// Killed as by the kernel for its memory, then evicted: it comes back and goes on.
+async fn operator_ends(node: &Node, platform: &Platform, admin: &Kubectl) -> Result<()> {
+    let path = format!("-n {SYSTEM} get pods -l app.kubernetes.io/name=kubeop-operator");
+    let pod = admin.stdout(&format!("{path} -o jsonpath={{.items[0].metadata.name}}")).await?;
+    let id = admin.stdout(&format!("{path} -o jsonpath={{.items[0].status.containerStatuses[0].containerID}}")).await?;
+    let id = id.strip_prefix("containerd://").context("a container id")?.to_owned();
+    kill_container(&id).await?;
+    until("the operator's container started again", PATIENCE, async || {
+        let count = "{.items[0].status.containerStatuses[0].restartCount}";
+        let count = admin.stdout(&format!("{path} -o jsonpath={count}")).await?;
+        Ok(Seen::when(count == "1", (), format!("{count} restarts")))
+    })
+    .await?;
+    project_comes_and_goes(platform).await?;
+
+    let eviction =
+        json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": SYSTEM}});
+    let address = format!("/api/v1/namespaces/{SYSTEM}/pods/{pod}/eviction");
+    let ran = admin.run_with(&["create", "--raw", &address, "-f", "-"], Some(&eviction.to_string())).await?;
+    ensure!(ran.ok, "eviction: {}", ran.stderr);
+    node::rolled_out(admin, SYSTEM, "kubeop-operator").await?;
+    ensure!(node.image().contains("kubeop"), "the image is ours");
+    project_comes_and_goes(platform).await
+}
+
+/// Every process of a container, which the host sees too.
+async fn kill_container(id: &str) -> Result<()> {
+    let mut killed = 0;
+    for entry in std::fs::read_dir("/proc").context("/proc")? {
+        let name = entry.context("/proc")?.file_name();
+        let Some(pid) = name.to_str().filter(|name| name.bytes().all(|byte| byte.is_ascii_digit())) else { continue };
+        let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+        if groups.contains(id) {
+            node::host("kill", &["-9", pid]).await?;
+            killed += 1;
+        }
+    }
+    ensure!(killed > 0, "no process belongs to container {id}");
+    Ok(())
+}
+
+async fn project_comes_and_goes(platform: &Platform) -> Result<()> {
+    let home = scenario::home(&platform.api, &platform.cluster, "again").await?;
+    platform.delete_tenant(&home.tenant).await
+}
+
+/// The only node is drained: one of admission's pods stays until the other could run elsewhere.
+async fn drained(node: &Node, platform: &Platform, admin: &Kubectl, namespace: &str) -> Result<()> {
+    let name = node.fact("/nodeName")?;
+    let selector = "--pod-selector=app.kubernetes.io/part-of=kubeop";
+    let ran = admin.run(&format!("drain {name} {selector} --timeout=15s")).await?;
+    ensure!(!ran.ok && ran.stderr.contains("disruption budget"), "a drain of the last pod: {ran:?}");
+    denied(admin, namespace, "registry.example.com").await?;
+    admin.stdout(&format!("uncordon {name}")).await?;
+    for deployment in ["kubeop-operator", "kubeop-admission"] {
+        node::rolled_out(admin, SYSTEM, deployment).await?;
+    }
+    node::ready(&platform.api, &platform.cluster).await
+}
+
+/// The certificate is thrown away: a new CA is trusted before its leaf is served.
+async fn certificate_replaced(platform: &Platform, admin: &Kubectl, namespace: &str) -> Result<()> {
+    let bundle = "get validatingwebhookconfiguration kubeop-admission -o jsonpath={.webhooks[0].clientConfig.caBundle}";
+    let before = admin.stdout(bundle).await?;
+    admin.stdout(&format!("-n {SYSTEM} delete secret kubeop-admission-tls")).await?;
+    until("another CA", PATIENCE, async || {
+        let now = admin.stdout(bundle).await?;
+        Ok(Seen::when(!now.is_empty() && now != before, (), "the same CA"))
+    })
+    .await?;
+    node::ready(&platform.api, &platform.cluster).await?;
+    denied(admin, namespace, "registry.example.com").await
+}
+
+/// All our pods are gone: tenants stay fenced, the cluster's own pods start again, and so do ours.
+async fn nobody_is_there(platform: &Platform, admin: &Kubectl, namespace: &str) -> Result<()> {
+    admin.stdout(&format!("-n {SYSTEM} scale deployment --all --replicas=0")).await?;
+    until("no pod of ours", PATIENCE, async || {
+        let pods = admin.stdout(&format!("-n {SYSTEM} get pods -o name")).await?;
+        Ok(Seen::when(pods.is_empty(), (), pods))
+    })
+    .await?;
+    // The webhook fails closed; the guards need nobody.
+    denied(admin, namespace, "failed calling webhook").await?;
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "away", "namespace": namespace},
+        "spec": {"type": "ExternalName", "externalName": "example.com"},
+    });
+    let ran = admin.create(&service).await?;
+    ensure!(!ran.ok && ran.stderr.contains("ExternalName"), "a guard without us: {ran:?}");
+    admin.stdout("-n kube-system delete pods -l k8s-app=kube-dns --wait=true").await?;
+    node::rolled_out(admin, "kube-system", "coredns").await?;
+    // A bootstrap is the way back, whoever scaled what.
+    let path = format!("/v1/platform/bootstrap?clusterID={}", platform.cluster);
+    platform.api.post(&path, &json!({})).await?.expect(200)?;
+    node::ready(&platform.api, &platform.cluster).await?;
+    denied(admin, namespace, "registry.example.com").await
+}
+
+async fn control_plane_restarts(node: &Node, platform: &Platform, admin: &Kubectl, namespace: &str) -> Result<()> {
+    for program in ["kube-apiserver", "etcd"] {
+        node.program("stop", program).await?;
+        until("the manager notices", PATIENCE, async || {
+            let answer = platform.api.get(&format!("/v1/clusters/{}/ready", platform.cluster)).await?;
+            Ok(Seen::when(answer.status == 503, (), answer.text))
+        })
+        .await?;
+        node.program("start", program).await?;
+        node::ready(&platform.api, &platform.cluster).await?;
+    }
+    denied(admin, namespace, "registry.example.com").await?;
+    project_comes_and_goes(platform).await
+}
+
+/// A pod of a disallowed image is refused, with this in the answer.
+async fn denied(admin: &Kubectl, namespace: &str, with: &str) -> Result<()> {
+    until(&format!("a disallowed image is refused with {with:?}"), PATIENCE, async || {
+        let ran = admin.create(&scenario::pod("bad", namespace, &[WRONG])).await?;
+        ensure!(!ran.ok, "a pod of a disallowed image was made");
+        Ok(Seen::when(ran.stderr.contains(with), (), ran.stderr))
+    })
+    .await
+}

@@ -1,0 +1,8 @@
+//! The product on a real node: pods, packets, faults. `cargo xtask test` runs these where a node can be had, one after the other.
+#![expect(clippy::indexing_slicing, reason = "indexing a JSON value gives null where there is nothing")]
+
+mod faults;
+mod metrics;
+mod packets;
+mod seeds;
+mod upgrade;

@@ -1,0 +1,72 @@
+//! Autoscaling on the node's metrics, and a metrics server where there is none.
+
+use anyhow::{Result, ensure};
+use e2e::node::{Node, PATIENCE};
+use e2e::wait::{Seen, until};
+use serde_json::json;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a node: cargo xtask test starts one"]
+async fn the_operator_scales_on_metrics_of_a_server_that_bootstrap_installed() -> Result<()> {
+    let node = Node::take().await?;
+    let platform = node.platform().await?;
+    let (api, admin) = (&platform.api, node.kubectl()?);
+    let bootstrap = format!("/v1/platform/bootstrap?clusterID={}", platform.cluster);
+
+    // The cluster's own server is left alone.
+    let kept = api.post(&bootstrap, &json!({"InstallMetricsServer": true})).await?.expect(200)?;
+    let owner = "get apiservice v1beta1.metrics.k8s.io -o jsonpath={.metadata.labels}";
+    ensure!(
+        !admin.stdout(owner).await?.contains(r#""app.kubernetes.io/managed-by":"kubeop""#),
+        "taken over: {}",
+        kept.text
+    );
+
+    // Without one, ours comes and is used.
+    let own = admin.stdout("get apiservice v1beta1.metrics.k8s.io -o yaml").await?;
+    let deployment = admin.stdout("-n kube-system get deployment metrics-server -o yaml").await?;
+    admin.stdout("delete apiservice v1beta1.metrics.k8s.io").await?;
+    admin.stdout("-n kube-system delete deployment metrics-server").await?;
+    api.post(&bootstrap, &json!({"InstallMetricsServer": true})).await?.expect(200)?;
+    until("resource metrics of our pods", PATIENCE, async || {
+        let ran = admin.run("-n kubeop-system top pods --no-headers").await?;
+        Ok(Seen::when(ran.ok && ran.stdout.lines().count() >= 3, (), format!("{}{}", ran.stdout, ran.stderr)))
+    })
+    .await?;
+    println!("{}", admin.stdout("-n kubeop-system top pods").await?);
+
+    // A target that any work exceeds.
+    let autoscale = format!("/v1/platform/autoscale?clusterID={}", platform.cluster);
+    let bounds = json!({"Enabled": true, "Min": 1, "Max": 2, "TargetCPU": 1});
+    api.post(&autoscale, &bounds).await?.expect(200)?;
+    until("a second operator", PATIENCE, async || {
+        // Work for it, so that it uses more than half a thousandth of a core.
+        api.post(&bootstrap, &json!({})).await?.expect(200)?;
+        let ready = "-n kubeop-system get deployment kubeop-operator -o jsonpath={.status.readyReplicas}";
+        let ready = admin.stdout(ready).await?;
+        let told = admin.stdout("-n kubeop-system describe hpa kubeop-operator").await?;
+        Ok(Seen::when(ready == "2", (), format!("{ready} ready; {told}")))
+    })
+    .await?;
+    let kept = admin.stdout("-n kubeop-system get deployment kubeop-operator -o jsonpath={.spec.replicas}").await?;
+    ensure!(kept == "2", "a bootstrap took the replicas of the autoscaler back to {kept}");
+    api.post(&autoscale, &json!({"Enabled": false})).await?.expect(200)?;
+    ensure!(admin.stdout("-n kubeop-system get hpa -o name").await?.is_empty(), "an autoscaler is left");
+
+    platform.uninstall().await?;
+    ensure!(!admin.exists("apiservice v1beta1.metrics.k8s.io").await?, "our metrics server stayed");
+    for yaml in [deployment, own] {
+        e2e::node::apply(&admin, &without_status(&yaml)).await?;
+    }
+    Ok(())
+}
+
+/// What kubectl printed, without what only the object that was there can carry.
+fn without_status(yaml: &str) -> String {
+    let mut lines = yaml.split("\nstatus:").next().unwrap_or(yaml).lines();
+    lines
+        .by_ref()
+        .filter(|line| !["  uid:", "  resourceVersion:"].iter().any(|key| line.starts_with(key)))
+        .map(|line| format!("{line}\n"))
+        .collect()
+}

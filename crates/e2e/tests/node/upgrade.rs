@@ -1,0 +1,203 @@
+//! Installing, upgrading under load and uninstalling.
+
+use anyhow::{Context, Result, ensure};
+use e2e::kubectl::Kubectl;
+use e2e::node::{self, Node, PATIENCE};
+use e2e::scenario;
+use e2e::wait::{Seen, until};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+const SYSTEM: &str = "kubeop-system";
+
+/// Kinds of which uninstalling must leave what was there, and nothing else.
+const KINDS: [&str; 12] = [
+    "namespaces",
+    "customresourcedefinitions",
+    "clusterroles",
+    "clusterrolebindings",
+    "validatingadmissionpolicies",
+    "validatingadmissionpolicybindings",
+    "validatingwebhookconfigurations",
+    "priorityclasses",
+    "apiservices",
+    "deployments -A",
+    "services -A",
+    "networkpolicies -A",
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a node: cargo xtask test starts one"]
+async fn what_was_installed_runs_restricted_and_goes_without_a_trace() -> Result<()> {
+    let node = Node::take().await?;
+    let admin = node.kubectl()?;
+    node::absent(&admin).await?;
+    let before = inventory(&admin).await?;
+    let platform = node.platform().await?;
+
+    let pods = admin.json(&format!("-n {SYSTEM} get pods")).await?;
+    let pods = pods["items"].as_array().context("no pods")?;
+    let of = |name: &str| pods.iter().filter(|pod| pod["metadata"]["labels"]["app.kubernetes.io/name"] == name).count();
+    ensure!(of("kubeop-operator") == 1 && of("kubeop-admission") == 2, "{} pods", pods.len());
+    for pod in pods {
+        ensure!(pod["spec"]["priorityClassName"] == "kubeop-platform", "{}", pod["spec"]);
+        println!("{} ready {} s after it was made", pod["metadata"]["name"], started(pod)?);
+    }
+    let enforced = admin.stdout(&format!("get namespace {SYSTEM} -o jsonpath={{.metadata.labels}}")).await?;
+    ensure!(enforced.contains(r#""pod-security.kubernetes.io/enforce":"restricted""#), "{enforced}");
+    let budget = admin.json(&format!("-n {SYSTEM} get pdb kubeop-admission")).await?;
+    ensure!(budget["status"]["disruptionsAllowed"] == 1, "{}", budget["status"]);
+    memory(&admin, node.fact("/nodeName")?).await?;
+
+    platform.uninstall().await?;
+    until("nothing is left", PATIENCE, async || {
+        let after = inventory(&admin).await?;
+        let told = format!("left: {:?}; lost: {:?}", after.difference(&before), before.difference(&after));
+        Ok(Seen::when(after == before, (), told))
+    })
+    .await
+}
+
+/// Reviews are asked for without a pause while another image is rolled out: none fails, and none that must be denied is let through.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a node: cargo xtask test starts one"]
+async fn an_upgrade_leaves_no_gap_in_admission() -> Result<()> {
+    let node = Node::take().await?;
+    let mut platform = node.platform().await?;
+    let admin = node.kubectl()?;
+    let home = scenario::home(&platform.api, &platform.cluster, "gap").await?;
+    let policy = json!({"imageAllowlist": ["docker.io"]});
+    platform.api.put("/v1/platform/policy", &policy).await?.expect(200)?;
+    let load = Load::start(&admin, &home.namespace).await?;
+
+    // The next version: the same program under another name.
+    let next = format!("{}-next", node.image());
+    platform.manager.reconfigure("KUBEOP_OPERATOR_IMAGE", &next);
+    platform.manager.reconfigure("KUBEOP_BOOTSTRAP_ON_START", "true");
+    platform.manager.restart().await?;
+    platform.api = platform.manager.api(None)?;
+    let start = Instant::now();
+    for name in ["kubeop-operator", "kubeop-admission"] {
+        until(&format!("{name} has the next image"), PATIENCE, async || {
+            let image = "{.spec.template.spec.containers[0].image}";
+            let image = admin.stdout(&format!("-n {SYSTEM} get deployment {name} -o jsonpath={image}")).await?;
+            Ok(Seen::when(image == next, (), image))
+        })
+        .await?;
+        node::rolled_out(&admin, SYSTEM, name).await?;
+    }
+    // The last of the old pods serves on for a while after it was told to stop.
+    until("the old pods are gone", PATIENCE, async || {
+        let pods = admin.stdout(&format!("-n {SYSTEM} get pods -o name")).await?;
+        Ok(Seen::when(pods.lines().count() == 3, (), pods))
+    })
+    .await?;
+    let (reviews, failures) = load.stop().await?;
+    println!("{reviews} reviews during an upgrade of {:?}: {} failed", start.elapsed(), failures.len());
+    ensure!(reviews > 50, "only {reviews} reviews were asked for");
+    ensure!(failures.is_empty(), "{} of {reviews} reviews failed: {:?}", failures.len(), failures.first());
+    node::ready(&platform.api, &platform.cluster).await?;
+
+    platform.api.put("/v1/platform/policy", &json!({})).await?.expect(200)?;
+    platform.delete_tenant(&home.tenant).await?;
+    platform.uninstall().await
+}
+
+/// Pods asked for as dry-runs, in turn one that is allowed and one that is not.
+struct Load {
+    stop: Arc<AtomicBool>,
+    asked: Arc<AtomicUsize>,
+    workers: Vec<tokio::task::JoinHandle<Vec<String>>>,
+}
+
+impl Load {
+    async fn start(admin: &Kubectl, namespace: &str) -> Result<Self> {
+        let wrong = scenario::pod("probe", namespace, &["registry.example.com/bad:1"]);
+        until("the policy is in force", PATIENCE, async || {
+            let ran = dry_run(admin, &wrong).await?;
+            Ok(Seen::when(ran.contains("registry.example.com"), (), ran))
+        })
+        .await?;
+        let (stop, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let workers = (0..2)
+            .map(|_| {
+                let (admin, stop, asked) = (admin.clone(), Arc::clone(&stop), Arc::clone(&asked));
+                let right = scenario::pod("probe", namespace, &["docker.io/library/nginx:1.25"]);
+                let wrong = wrong.clone();
+                tokio::spawn(async move {
+                    let mut failures = Vec::new();
+                    while !stop.load(Ordering::Relaxed) {
+                        for (pod, wanted) in [(&right, "created"), (&wrong, "registry.example.com/bad:1")] {
+                            asked.fetch_add(1, Ordering::Relaxed);
+                            match dry_run(&admin, pod).await {
+                                Ok(said) if said.contains(wanted) => {}
+                                Ok(said) => failures.push(said),
+                                Err(error) => failures.push(format!("{error:#}")),
+                            }
+                        }
+                    }
+                    failures
+                })
+            })
+            .collect();
+        Ok(Self { stop, asked, workers })
+    }
+
+    async fn stop(self) -> Result<(usize, Vec<String>)> {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut failures = Vec::new();
+        for worker in self.workers {
+            failures.extend(worker.await.context("a worker failed")?);
+        }
+        Ok((self.asked.load(Ordering::Relaxed), failures))
+    }
+}
+
+async fn dry_run(admin: &Kubectl, pod: &Value) -> Result<String> {
+    let ran = admin.run_with(&["create", "--dry-run=server", "-f", "-"], Some(&pod.to_string())).await?;
+    Ok(format!("{}{}", ran.stdout, ran.stderr))
+}
+
+async fn inventory(admin: &Kubectl) -> Result<BTreeSet<String>> {
+    let mut all = BTreeSet::new();
+    for kind in KINDS {
+        let template = "{range .items[*]}{.kind} {.metadata.namespace}/{.metadata.name}{\"\\n\"}{end}";
+        let mut words: Vec<&str> = vec!["get"];
+        words.extend(kind.split(' '));
+        let output = format!("-o=jsonpath={template}");
+        words.push(&output);
+        let ran = admin.run_with(&words, None).await?;
+        ensure!(ran.ok, "{kind}: {}", ran.stderr);
+        all.extend(ran.stdout.lines().map(|line| format!("{kind}: {line}")));
+    }
+    Ok(all)
+}
+
+/// Seconds from a pod's creation to its being ready.
+fn started(pod: &Value) -> Result<i64> {
+    let conditions = pod["status"]["conditions"].as_array().context("no conditions")?;
+    let ready = conditions.iter().find(|one| one["type"] == "Ready").context("no condition Ready")?;
+    let at = |value: &Value| -> Result<i64> {
+        let text = value.as_str().context("no time")?;
+        let time: jiff::Timestamp = text.parse().context("a time")?;
+        Ok(time.as_second())
+    };
+    Ok(at(&ready["lastTransitionTime"])? - at(&pod["metadata"]["creationTimestamp"])?)
+}
+
+/// Prints each process' memory, as the kubelet measures it.
+async fn memory(admin: &Kubectl, node: &str) -> Result<()> {
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let text = admin.stdout(&format!("get --raw /api/v1/nodes/{node}/proxy/stats/summary")).await?;
+    let summary: Value = serde_json::from_str(&text).context("the kubelet's summary")?;
+    for pod in summary["pods"].as_array().into_iter().flatten() {
+        if pod["podRef"]["namespace"] == SYSTEM {
+            let bytes = pod["containers"][0]["memory"]["rssBytes"].as_u64().unwrap_or_default();
+            println!("{}: RSS {} MiB", pod["podRef"]["name"], bytes >> 20);
+        }
+    }
+    Ok(())
+}

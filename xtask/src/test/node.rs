@@ -1,0 +1,87 @@
+//! The suite on a real node: its cluster, kubeOP's image in the cluster's registry, helm, and the tests, one after the other.
+//!
+//! Invariant: on CI it is never left out; elsewhere a machine that can have no node is told why, in one line.
+
+use std::{path::Path, time::Instant};
+
+use anyhow::{Context, Result, bail};
+
+use super::{Options, Services, first_line};
+use crate::{
+    cluster::{
+        modules,
+        node::{programs, requirements},
+    },
+    environment,
+    image::{self, Profile, Request, Variant, target::Target},
+    progress,
+    step::Runner,
+    supervise::{held::Held, workdir},
+};
+
+/// What the tests take for the next version: the same image.
+const NEXT: &str = "-next";
+
+/// Whether this machine can have a node; if not, says so. What is missing is installed on CI.
+pub(super) fn possible() -> Result<bool> {
+    match requirements::install_if(false)? {
+        Ok(()) => Ok(true),
+        Err(reason) if environment::is_ci() => bail!("the tests on a node cannot run, and CI must run them: {reason}"),
+        Err(reason) => {
+            progress::heading(&format!("tests on a node: skipped: {reason}"));
+            Ok(false)
+        }
+    }
+}
+
+/// Builds and downloads what takes long the first time.
+pub(super) fn prepare() -> Result<()> {
+    programs::Programs::resolve()?;
+    modules::HELM.resolve().map(drop)
+}
+
+/// Starts the cluster, pushes the image, runs the tests.
+pub(super) fn run(runner: &Runner<'_>, options: &Options, target: &Target, services: &Services<'_>) -> Result<()> {
+    progress::heading("cluster with a node");
+    let start = Instant::now();
+    let name = format!("node-{}", std::process::id());
+    let mut cluster =
+        Held::start(&runner.executable, &["cluster", "run", "--name", &name, "--node", "--wait", "metrics"])?;
+    let layout = packed(runner, services.kubeop)?;
+    first_line(&mut cluster, runner.signals, "the cluster with a node")?;
+    progress::note(&format!("it is up: {}", progress::since(start)));
+
+    let registry = programs::registry().parse().context("the registry's address")?;
+    image::push(&layout, registry)?;
+    let mut next = layout.clone();
+    next.name.tag.push_str(NEXT);
+    image::push(&next, registry)?;
+
+    let facts = workdir::base()?.join(format!("cluster-{name}")).join("node.json");
+    let mut command = target.cargo(&["test"], &["--package", "e2e", "--test", "node"])?;
+    command.args(options.filter.as_deref().filter(|_| options.node)).args([
+        "--",
+        "--ignored",
+        "--test-threads=1",
+        "--show-output",
+    ]);
+    command
+        .env("KUBEOP_TEST_NODE", facts)
+        .env("KUBEOP_TEST_NODE_NAME", &name)
+        .env("KUBEOP_TEST_IMAGE", layout.name.to_string())
+        .env("KUBEOP_TEST_HELM", modules::HELM.resolve()?.join("helm"));
+    runner.run("tests on a node", &services.with_environment(command))
+}
+
+/// The image of the executable that all other tests run.
+fn packed(runner: &Runner<'_>, kubeop: &Path) -> Result<crate::oci::layout::Layout> {
+    let output = image::target::root()?.join("image");
+    let request = Request {
+        profile: Profile::Dev,
+        variant: Variant::Plain,
+        platforms: &[image::host()?],
+        binary: Some(kubeop),
+        output: &output,
+    };
+    image::build(runner, &request)
+}
