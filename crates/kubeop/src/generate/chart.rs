@@ -52,7 +52,10 @@ fn bare(object: &mut Value) {
         let Some(meta) = meta else { continue };
         let entries = meta.get_mut(map).and_then(Value::as_object_mut);
         if let Some(entries) = entries {
-            entries.remove(key);
+            // Who else than the installer looks after an object (the policy's is the manager) stays said.
+            if key != labels::MANAGED_BY || entries.get(key).and_then(Value::as_str) == Some(labels::INSTALLER) {
+                entries.remove(key);
+            }
             if entries.is_empty() {
                 meta.remove(map);
             }
@@ -75,7 +78,8 @@ mod tests {
         let names: Vec<_> = files.keys().copied().collect();
         assert_eq!(names, ["crds.yaml", "guards.yaml", "namespaces.yaml", "policy.yaml", "rbac.yaml", "webhook.yaml"]);
         for (name, text) in &files {
-            assert!(!text.contains(labels::MANAGED_BY) && !text.contains(labels::INSTALLED_VERSION), "{name}");
+            assert!(!text.contains(labels::INSTALLED_VERSION), "{name}");
+            assert_eq!(text.contains(labels::MANAGED_BY), *name == "policy.yaml", "{name}");
             // `---` parts objects only, since the templates split there.
             assert_eq!(text.matches("\n---\n").count() + 1, text.matches("\nkind: ").count(), "{name}");
         }
