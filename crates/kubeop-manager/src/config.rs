@@ -30,6 +30,8 @@ pub struct Config {
     pub invoice_grace: SignedDuration,
     /// Requests per second and caller; 0 = no limit.
     pub rate_limit: u32,
+    /// Where a loopback API server is looked for if loopback does not answer (a container's way to its machine); none = nowhere.
+    pub host_gateway: Option<String>,
     /// This build.
     pub build: Build,
 }

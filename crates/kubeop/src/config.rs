@@ -135,6 +135,9 @@ pub(crate) struct ManagerArgs {
     /// Hours after its end in which a month takes in late usage.
     #[arg(long, env = "KUBEOP_INVOICE_GRACE_HOURS", default_value_t = 72, value_parser = clap::value_parser!(i64).range(0..=2160))]
     pub(crate) invoice_grace_hours: i64,
+    /// Where an API server of a kubeconfig that names loopback is looked for if loopback does not answer, as in a container; `off` = nowhere.
+    #[arg(long, env = "KUBEOP_HOST_GATEWAY", default_value = kubeop_cluster::gateway::DEFAULT, value_parser = host)]
+    pub(crate) host_gateway: String,
     /// Requests per second and caller, with bursts of four times that; 0 = no limit (default 50, in `kubeop dev` 0).
     #[arg(long, env = "KUBEOP_RATE_LIMIT")]
     pub(crate) rate_limit: Option<u32>,
@@ -158,6 +161,13 @@ pub(crate) enum Home {
     Production,
     /// `kubeop dev`.
     Development,
+}
+
+/// A host name or an address, without a port.
+fn host(text: &str) -> Result<String, String> {
+    let named = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'));
+    let ok = !text.is_empty() && (named || text.parse::<IpAddr>().is_ok());
+    if ok { Ok(text.to_owned()) } else { Err("a host name or an address without a port is needed, or off".to_owned()) }
 }
 
 fn switch(text: &str) -> Result<bool, String> {
@@ -225,6 +235,7 @@ impl ManagerArgs {
             currency: Currency::parse(&self.currency).context("KUBEOP_CURRENCY")?,
             invoice_grace: SignedDuration::from_hours(self.invoice_grace_hours),
             rate_limit: self.rate_limit.unwrap_or(if home == Home::Development { 0 } else { 50 }),
+            host_gateway: Some(self.host_gateway.clone()).filter(|host| host != "off"),
             build: build(),
         })
     }

@@ -58,6 +58,7 @@ fn config() -> Config {
         currency: Currency::parse("USD").unwrap(),
         invoice_grace: SignedDuration::from_hours(72),
         rate_limit: 0,
+        host_gateway: None,
         build: Build { version: "0".into(), commit: "c".into(), built_at: "b".into(), rust: "r".into() },
     }
 }
@@ -79,7 +80,7 @@ impl Fixture {
         let manager = Arc::new(Manager {
             tokens: Tokens::new(&config.signing_keys),
             gate: Gate::new(0),
-            clusters: Clusters::new(keyring),
+            clusters: Clusters::new(keyring, None),
             wake: Wake::default(),
             config,
             store,

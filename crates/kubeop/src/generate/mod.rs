@@ -37,6 +37,10 @@ pub(crate) fn run(root: &Path, check: bool) -> anyhow::Result<()> {
     files.insert(root.join("docs/operations/rbac.md"), rbac::page()?);
     let chart = root.join("charts/kubeop/files");
     files.extend(chart::files()?.into_iter().map(|(name, text)| (chart.join(name), text)));
+    // Helm finds its namespace there; without Helm it is the first manifest.
+    for part in ["cluster", "manager"] {
+        files.insert(root.join("deploy/k8s/install").join(part).join("namespace.yaml"), chart::system_namespace()?);
+    }
     let mut stale: Vec<String> = Vec::new();
     for (path, text) in &files {
         if fs::read_to_string(path).is_ok_and(|present| present == *text) {

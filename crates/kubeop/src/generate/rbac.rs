@@ -252,11 +252,10 @@ fn what(rule: &PolicyRule) -> String {
     let join = |list: Option<&Vec<String>>| list.map(|list| list.join(", ")).unwrap_or_default();
     let (groups, names) = (join(rule.api_groups.as_ref()), join(rule.resource_names.as_ref()));
     let mut what = join(rule.resources.as_ref());
-    if !groups.is_empty() {
-        what.push_str(&format!(" ({groups})"));
-    }
-    if !names.is_empty() {
-        what.push_str(&format!(" {names}"));
+    for part in [format!(" ({groups})"), format!(" {names}")] {
+        if !matches!(part.trim(), "" | "()") {
+            what.push_str(&part);
+        }
     }
     if rule.verbs == ["bypass"] {
         what.push_str(": bypass");

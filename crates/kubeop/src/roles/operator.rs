@@ -3,6 +3,7 @@
 //! Invariant: everything it knows is on its cluster.
 
 use super::metrics;
+use crate::cli::OperatorArgs;
 use crate::config::{ClusterArgs, address};
 use crate::shutdown;
 use anyhow::Context;
@@ -15,17 +16,18 @@ use prometheus_client::registry::Registry;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Runs the operator until a signal.
-pub(crate) async fn run(args: ClusterArgs) -> anyhow::Result<()> {
+pub(crate) async fn run(args: OperatorArgs) -> anyhow::Result<()> {
     let shutdown = shutdown::token()?;
     let registry = Arc::new(Mutex::new(Registry::default()));
-    let metrics_addr = address("KUBEOP_METRICS_ADDR", &args.metrics_addr)?;
+    let metrics_addr = address("KUBEOP_METRICS_ADDR", &args.cluster.metrics_addr)?;
     let serving = tokio::spawn(metrics::serve(metrics_addr, Arc::clone(&registry), shutdown.clone()));
     let metrics =
         kubeop_operator::metrics::Metrics::register(&mut registry.lock().unwrap_or_else(PoisonError::into_inner));
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let config = kubeop_operator::Config {
-        client: client(&args)?,
+        client: client(&args.cluster)?,
         identity: format!("kubeop-operator-{}", SystemIds.next()),
+        certificates: args.admission_certificates.into(),
         clock,
         ids: Arc::new(SystemIds),
     };
