@@ -86,7 +86,7 @@ annotations:
 {{- define "kubeop.replicas" -}}
 {{- $ruled := lookup "autoscaling/v2" "HorizontalPodAutoscaler" .root.Release.Namespace .name -}}
 {{- $live := lookup "apps/v1" "Deployment" .root.Release.Namespace .name -}}
-{{- if and $ruled $live -}}{{ $live.spec.replicas }}{{- else -}}{{ .replicas }}{{- end -}}
+{{- if kindIs "invalid" .replicas -}}{{- else if and $ruled $live -}}{{ $live.spec.replicas }}{{- else -}}{{ .replicas }}{{- end -}}
 {{- end -}}
 
 {{/* What the pods of all roles share. Input: root, role, account, token, priority? */}}

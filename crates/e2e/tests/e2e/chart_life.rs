@@ -88,6 +88,16 @@ async fn an_upgrade_resets_nothing_and_uninstalling_leaves_what_is_documented() 
     let before = webhooks(&kubectl).await?;
     ensure!(before.iter().all(|hook| hook["failurePolicy"] == "Fail"), "{before:?}");
 
+    let steps = [format!("upgrade {release} {next}"), "rollback kubeop 1 --namespace kubeop-system".to_owned()];
+    for step in steps.into_iter().chain([format!("upgrade {release} {next}")]) {
+        helm.stdout(&step).await?;
+        ensure!(webhooks(&kubectl).await? == before, "{step}: the webhook was reset: {:?}", webhooks(&kubectl).await?);
+        let same = kubectl.json("-n kubeop-system get secret kubeop-manager-keys").await?["data"] == keys;
+        ensure!(same, "{step}: the keys changed");
+        let allowed =
+            kubectl.stdout("-n kubeop-system get configmap kubeop-policy -o jsonpath={.data.imageAllowlist}").await?;
+        ensure!(allowed == "ghcr.io", "{step}: the policy was reset to {allowed:?}");
+    }
     // While an autoscaler rules, its number of replicas stays.
     let autoscaler = serde_json::json!({
         "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
@@ -96,24 +106,10 @@ async fn an_upgrade_resets_nothing_and_uninstalling_leaves_what_is_documented() 
     });
     ensure!(kubectl.create(&autoscaler).await?.ok, "the autoscaler is not taken");
     kubectl.stdout("-n kubeop-system scale deployment kubeop-operator --replicas=4").await?;
-    for step in [
-        format!("upgrade {release} {next}"),
-        "rollback kubeop 1 --namespace kubeop-system".to_owned(),
-        format!("upgrade {release} {next}"),
-    ] {
-        helm.stdout(&step).await?;
-        ensure!(webhooks(&kubectl).await? == before, "{step}: the webhook was reset: {:?}", webhooks(&kubectl).await?);
-        let same = kubectl.json("-n kubeop-system get secret kubeop-manager-keys").await?["data"] == keys;
-        ensure!(same, "{step}: the keys changed");
-        let allowed =
-            kubectl.stdout("-n kubeop-system get configmap kubeop-policy -o jsonpath={.data.imageAllowlist}").await?;
-        ensure!(allowed == "ghcr.io", "{step}: the policy was reset to {allowed:?}");
-        if step.starts_with("upgrade") {
-            let replicas =
-                kubectl.stdout("-n kubeop-system get deployment kubeop-operator -o jsonpath={.spec.replicas}").await?;
-            ensure!(replicas == "4", "{step}: {replicas} replicas");
-        }
-    }
+    helm.stdout(&format!("upgrade {release} {next}")).await?;
+    let replicas =
+        kubectl.stdout("-n kubeop-system get deployment kubeop-operator -o jsonpath={.spec.replicas}").await?;
+    ensure!(replicas == "4", "the upgrade set {replicas} replicas");
     let version = kubectl
         .stdout(r"get crd apps.platform.kubeop.io -o jsonpath={.metadata.annotations.kubeop\.io/version}")
         .await?;
