@@ -1,6 +1,6 @@
 //! What the test command tells the tests (`cargo xtask test`). The only module that reads the environment.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use std::path::PathBuf;
 
 /// A variable of the contract.
@@ -18,6 +18,19 @@ pub fn kubeop() -> Result<PathBuf> {
 /// Stock kubectl of the test cluster's version.
 pub fn kubectl() -> Result<PathBuf> {
     required("KUBEOP_TEST_KUBECTL").map(PathBuf::from)
+}
+
+/// Stock helm: named by the environment, else the one in `PATH`; none if there is none, which in CI is an error.
+pub fn helm() -> Result<Option<PathBuf>> {
+    if let Ok(path) = required("KUBEOP_TEST_HELM") {
+        return Ok(Some(PathBuf::from(path)));
+    }
+    let found =
+        required("PATH")?.split(':').map(|folder| PathBuf::from(folder).join("helm")).find(|path| path.is_file());
+    match required("CI").as_deref() {
+        Ok("true" | "1") if found.is_none() => bail!("KUBEOP_TEST_HELM is not set and there is no helm in PATH"),
+        _ => Ok(found),
+    }
 }
 
 /// The project's tool, which runs control planes.
@@ -43,11 +56,6 @@ pub fn node_name() -> Result<String> {
 /// kubeOP's image in that cluster's registry.
 pub fn node_image() -> Result<String> {
     required("KUBEOP_TEST_IMAGE")
-}
-
-/// Stock helm.
-pub fn helm() -> Result<PathBuf> {
-    required("KUBEOP_TEST_HELM").map(PathBuf::from)
 }
 
 /// The search path, with the directory of the test's kubectl first.

@@ -35,6 +35,11 @@ impl Setup {
         }
     }
 
+    /// A role with nothing set.
+    pub fn plain(role: &'static str) -> Self {
+        Self { role, environment: Vec::new() }
+    }
+
     /// `kubeop dev`.
     pub fn dev() -> Self {
         Self::new("dev")

@@ -6,6 +6,7 @@ pub mod api;
 pub mod control_plane;
 pub mod environment;
 pub mod folder;
+pub mod helm;
 pub mod kubectl;
 pub mod kubeop;
 pub mod node;

@@ -29,7 +29,12 @@ pub struct Proxy {
 impl Proxy {
     /// A proxy to a port of this machine.
     pub async fn start(target: u16) -> Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("cannot listen")?;
+        Self::start_at(Ipv4Addr::LOCALHOST, target).await
+    }
+
+    /// The same, listening on another address of this machine.
+    pub async fn start_at(address: Ipv4Addr, target: u16) -> Result<Self> {
+        let listener = TcpListener::bind((address, 0)).await.context("cannot listen")?;
         let port = listener.local_addr().context("an address")?.port();
         let (line, state) = watch::channel(Line::Open);
         let task = tokio::spawn(async move {

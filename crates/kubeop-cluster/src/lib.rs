@@ -9,6 +9,7 @@ pub mod certificate;
 pub mod client;
 pub mod credential;
 pub mod error;
+pub mod gateway;
 pub mod hpa;
 pub mod kubeconfig;
 pub mod lease;

@@ -55,6 +55,8 @@ pub const WANTED: &str = "kubeop.io/wanted";
 pub const OWNER_UID: &str = "kubeop.io/owner-uid";
 /// Annotation: name of the resource that owns an object, beside [`OWNER_UID`].
 pub const OWNER: &str = "kubeop.io/owner";
+/// Annotation of a project's namespace: the egress baseline of the platform, CIDRs separated by commas; empty = any outside address.
+pub const EGRESS_BASELINE: &str = "kubeop.io/egress-baseline";
 /// Annotation: version of the kubeOP that installed an object.
 pub const INSTALLED_VERSION: &str = "kubeop.io/version";
 /// The finalizer by which the operator empties what a resource made.

@@ -6,6 +6,7 @@ use crate::vault::{Place, Seed};
 use kube::Client;
 use kubeop_cluster::address::AddressPolicy;
 use kubeop_cluster::client::{ServiceAccountName, as_service_account, connect};
+use kubeop_cluster::gateway;
 use kubeop_cluster::kubeconfig::Kubeconfig;
 use kubeop_core::id::ClusterId;
 use kubeop_core::{Error, Result};
@@ -49,7 +50,7 @@ fn place(cluster: ClusterId) -> Place<'static> {
 /// What is needed to talk to one cluster.
 pub struct Connection {
     version: i64,
-    /// The registered kubeconfig.
+    /// The registered kubeconfig, perhaps by way of the gateway.
     pub kubeconfig: Kubeconfig,
     /// A client with the registered credential: for registration, bootstrap and uninstalling only.
     pub registered: Client,
@@ -69,18 +70,24 @@ impl Connection {
 /// All connections, by cluster.
 pub struct Clusters {
     keyring: Keyring,
+    gateway: Option<String>,
     open: Mutex<HashMap<ClusterId, Arc<Connection>>>,
 }
 
 impl Clusters {
-    /// No connections yet.
-    pub fn new(keyring: Keyring) -> Self {
-        Self { keyring, open: Mutex::new(HashMap::new()) }
+    /// No connections yet. `gateway`: where loopback servers are looked for if loopback does not answer.
+    pub fn new(keyring: Keyring, gateway: Option<String>) -> Self {
+        Self { keyring, gateway, open: Mutex::new(HashMap::new()) }
     }
 
     /// The keyring.
     pub fn keyring(&self) -> &Keyring {
         &self.keyring
+    }
+
+    /// The kubeconfig to connect with from here; what is stored is the registered one, since the next process may run elsewhere.
+    pub async fn route(&self, kubeconfig: Kubeconfig) -> Result<Kubeconfig> {
+        gateway::route(kubeconfig, self.gateway.as_deref()).await
     }
 
     /// The connection to a cluster as its row describes it. Does not talk to it yet.
@@ -90,7 +97,7 @@ impl Clusters {
         }
         let sealed = cluster::kubeconfig(&mut store.read().await?.conn(), row.id).await?;
         let sealed = sealed.ok_or_else(|| Error::not_found("the cluster is not registered any more"))?;
-        let kubeconfig = self.keyring.open(row.id, &sealed)?;
+        let kubeconfig = self.route(self.keyring.open(row.id, &sealed)?).await?;
         let registered = connect(&kubeconfig, &AddressPolicy::default())?;
         let connection =
             Arc::new(Connection { version: row.version, kubeconfig, registered, manager: OnceCell::new() });

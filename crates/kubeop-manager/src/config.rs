@@ -37,6 +37,8 @@ pub struct Config {
     pub metrics_server: MetricsServer,
     /// Bring every cluster's installation up to date once after the start.
     pub bootstrap_on_start: bool,
+    /// Where a loopback API server is looked for if loopback does not answer (a container's way to its machine); none = nowhere.
+    pub host_gateway: Option<String>,
     /// This build.
     pub build: Build,
 }

@@ -56,7 +56,7 @@ pub async fn run(config: Config, deps: Deps, shutdown: CancellationToken) -> Res
     let manager = Arc::new(Manager {
         tokens: Tokens::new(&config.signing_keys),
         gate: Gate::new(config.rate_limit),
-        clusters: Clusters::new(keyring),
+        clusters: Clusters::new(keyring, config.host_gateway.clone()),
         wake: sync::Wake::default(),
         config,
         store,

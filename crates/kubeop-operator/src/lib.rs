@@ -33,6 +33,16 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+/// Who makes admission's certificate and sets the `caBundle` of its webhook.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Certificates {
+    /// The operator's leader.
+    #[default]
+    Operator,
+    /// Somebody else (cert-manager): the operator touches neither; it still turns `Ignore` to `Fail`.
+    External,
+}
+
 /// What the operator needs.
 #[derive(Clone)]
 pub struct Config {
@@ -40,6 +50,8 @@ pub struct Config {
     pub client: Client,
     /// Who this process is among the replicas (pod name, or host and process).
     pub identity: String,
+    /// Who makes admission's certificate.
+    pub certificates: Certificates,
     /// Tells the time.
     pub clock: Arc<dyn Clock>,
     /// Draws nonces.
@@ -115,7 +127,7 @@ async fn lead(config: Config, metrics: Metrics, over: CancellationToken) -> Resu
         queues.open(&ctx).await;
         futures::future::pending::<()>().await;
     };
-    let keeping = webhook::keep(config.client, config.clock, config.ids);
+    let keeping = webhook::keep(config.client, config.certificates, config.clock, config.ids);
     tokio::select! {
         () = reconciling => {}
         () = opening => {}

@@ -6,6 +6,7 @@ use crate::config::{ClusterArgs, DatabaseArgs, ManagerArgs, SigningArgs};
 use crate::{generate, roles};
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use kubeop_operator::Certificates;
 use std::path::PathBuf;
 
 /// kubeOP: a multi-tenant application platform for Kubernetes.
@@ -26,13 +27,15 @@ pub(crate) enum Command {
     /// Serve the REST API and keep clusters in sync with the database.
     Manager(ManagerArgs),
     /// Reconcile the custom resources of one cluster.
-    Operator(ClusterArgs),
+    Operator(OperatorArgs),
     /// Answer the admission webhook of one cluster.
     Admission(AdmissionArgs),
     /// Manager, operator and admission in one process over SQLite.
     Dev(DevArgs),
     /// Bring the database's schema up to date.
     Migrate(DatabaseArgs),
+    /// Ask processes whether they are ready, for health checks of containers.
+    Healthcheck(HealthcheckArgs),
     /// Print the OpenAPI document.
     Openapi,
     /// Print the custom resource definitions as YAML.
@@ -41,6 +44,35 @@ pub(crate) enum Command {
     Generate(GenerateArgs),
     /// Print a signed token.
     Token(TokenArgs),
+}
+
+/// Options of `kubeop operator`.
+#[derive(Args)]
+pub(crate) struct OperatorArgs {
+    /// The cluster.
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
+    /// Who makes admission's certificate (Secret kubeop-admission-tls and the webhook's caBundle).
+    #[arg(long, env = "KUBEOP_ADMISSION_CERTIFICATES", value_enum, default_value = "operator")]
+    pub(crate) admission_certificates: CertificatesBy,
+}
+
+/// Who makes admission's certificate.
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum CertificatesBy {
+    /// The operator.
+    Operator,
+    /// Somebody else, such as cert-manager.
+    External,
+}
+
+impl From<CertificatesBy> for Certificates {
+    fn from(by: CertificatesBy) -> Self {
+        match by {
+            CertificatesBy::Operator => Self::Operator,
+            CertificatesBy::External => Self::External,
+        }
+    }
 }
 
 /// Options of `kubeop admission`.
@@ -66,6 +98,17 @@ pub(crate) struct DevArgs {
     /// How API servers reach this process' webhook (`https://host:port`); detected if possible.
     #[arg(long, env = "KUBEOP_WEBHOOK_URL")]
     pub(crate) webhook_url: Option<String>,
+}
+
+/// Options of `kubeop healthcheck`.
+#[derive(Args)]
+pub(crate) struct HealthcheckArgs {
+    /// What has to answer 200, all of them.
+    #[arg(default_value = "http://127.0.0.1:8080/readyz")]
+    pub(crate) urls: Vec<http::Uri>,
+    /// Seconds in which they may come up; 0: they are asked once.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) wait: u64,
 }
 
 /// Options of `kubeop generate`.
@@ -121,6 +164,7 @@ pub(crate) fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Operator(args) => block_on(roles::operator::run(args)),
         Command::Admission(args) => block_on(roles::admission::run(args)),
         Command::Dev(args) => block_on(roles::dev::run(args)),
+        Command::Healthcheck(args) => block_on(roles::healthcheck::run(args)),
         Command::Migrate(args) => block_on(roles::migrate::run(args)),
     }
 }

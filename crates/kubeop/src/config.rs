@@ -154,6 +154,9 @@ pub(crate) struct ManagerArgs {
     /// Whether every cluster's installation is brought up to date once after the start.
     #[arg(long, env = "KUBEOP_BOOTSTRAP_ON_START", default_value_t = false, action = clap::ArgAction::Set, value_parser = switch)]
     pub(crate) bootstrap_on_start: bool,
+    /// Where an API server of a kubeconfig that names loopback is looked for if loopback does not answer, as in a container; `off` = nowhere.
+    #[arg(long, env = "KUBEOP_HOST_GATEWAY", default_value = kubeop_cluster::gateway::DEFAULT, value_parser = host)]
+    pub(crate) host_gateway: String,
     /// Requests per second and caller, with bursts of four times that; 0 = no limit (default 50, in `kubeop dev` 0).
     #[arg(long, env = "KUBEOP_RATE_LIMIT")]
     pub(crate) rate_limit: Option<u32>,
@@ -180,6 +183,13 @@ pub(crate) enum Home {
     Production,
     /// `kubeop dev`.
     Development,
+}
+
+/// A host name or an address, without a port.
+fn host(text: &str) -> Result<String, String> {
+    let named = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'));
+    let ok = !text.is_empty() && (named || text.parse::<IpAddr>().is_ok());
+    if ok { Ok(text.to_owned()) } else { Err("a host name or an address without a port is needed, or off".to_owned()) }
 }
 
 fn switch(text: &str) -> Result<bool, String> {
@@ -259,6 +269,7 @@ impl ManagerArgs {
                 insecure_kubelets: self.metrics_server_insecure_kubelets,
             },
             bootstrap_on_start: self.bootstrap_on_start,
+            host_gateway: Some(self.host_gateway.clone()).filter(|host| host != "off"),
             build: build(),
         })
     }

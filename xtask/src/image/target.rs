@@ -108,7 +108,7 @@ fn tools(platform: Platform) -> &'static str {
 }
 
 /// The directory above `debug` and `release`, from this executable's own place in it.
-pub(super) fn root() -> Result<PathBuf> {
+pub(crate) fn root() -> Result<PathBuf> {
     let own = environment::target_directory()?;
     own.parent().map(Path::to_path_buf).with_context(|| format!("{} is in no target directory", own.display()))
 }

@@ -3,7 +3,13 @@
 
 mod node;
 
-use std::{path::Path, process::ExitCode, sync::mpsc::Receiver, time::Duration, time::Instant};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::mpsc::Receiver,
+    time::Duration,
+    time::Instant,
+};
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -48,9 +54,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let binaries = binaries::resolve()?;
     // A filter is for the tests that need no node, unless those are asked for.
     let on_node = (options.node || options.filter.is_none()) && node::possible()?;
-    if on_node {
-        node::prepare()?;
-    }
+    let helm = on_node.then(node::prepare).transpose()?;
     if environment::variable("KUBEOP_TEST_POSTGRES_URL").is_none() {
         postgres::prepare()?;
     }
@@ -65,7 +69,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let kubeop = target.directory("debug")?.join("kubeop");
 
     progress::heading("test cluster and PostgreSQL");
-    let services = Services::start(&runner, binaries, &kubeop)?;
+    let services = Services::start(&runner, binaries, &kubeop, helm)?;
     if !options.node {
         runner.run("tests", &services.with_environment(test_command(options, &target)?))?;
     }
@@ -120,6 +124,7 @@ struct Services<'a> {
     runner: &'a Runner<'a>,
     binaries: Binaries,
     kubeop: &'a Path,
+    helm: Option<PathBuf>,
     kubeconfig: String,
     postgres: String,
     _held: Vec<Held>,
@@ -127,7 +132,7 @@ struct Services<'a> {
 
 impl<'a> Services<'a> {
     /// Starts a control plane and a PostgreSQL at the same time, unless the environment names running ones.
-    fn start(runner: &'a Runner<'a>, binaries: Binaries, kubeop: &'a Path) -> Result<Self> {
+    fn start(runner: &'a Runner<'a>, binaries: Binaries, kubeop: &'a Path, helm: Option<PathBuf>) -> Result<Self> {
         let start = Instant::now();
         let given =
             (environment::variable("KUBEOP_TEST_KUBECONFIG"), environment::variable("KUBEOP_TEST_POSTGRES_URL"));
@@ -162,7 +167,7 @@ impl<'a> Services<'a> {
             }
         };
         progress::note(&format!("both are up: {}", progress::since(start)));
-        Ok(Self { runner, binaries, kubeop, kubeconfig, postgres, _held: held })
+        Ok(Self { runner, binaries, kubeop, helm, kubeconfig, postgres, _held: held })
     }
 
     /// The contract with the tests; `crates/e2e` reads it.
@@ -173,7 +178,8 @@ impl<'a> Services<'a> {
             .env("KUBEOP_TEST_BIN", self.kubeop)
             .env("KUBEOP_TEST_KUBECTL", &self.binaries.kubectl)
             .env("KUBEOP_TEST_CLUSTER_BIN", &self.binaries.directory)
-            .env("KUBEOP_TEST_XTASK", &self.runner.executable);
+            .env("KUBEOP_TEST_XTASK", &self.runner.executable)
+            .envs(self.helm.iter().map(|helm| ("KUBEOP_TEST_HELM", helm)));
         command
     }
 }

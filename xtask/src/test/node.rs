@@ -2,7 +2,10 @@
 //!
 //! Invariant: on CI it is never left out; elsewhere a machine that can have no node is told why, in one line.
 
-use std::{path::Path, time::Instant};
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use anyhow::{Context, Result, bail};
 
@@ -34,10 +37,10 @@ pub(super) fn possible() -> Result<bool> {
     }
 }
 
-/// Builds and downloads what takes long the first time.
-pub(super) fn prepare() -> Result<()> {
+/// Builds what takes long the first time; the program helm, which tests without a node use too.
+pub(super) fn prepare() -> Result<PathBuf> {
     programs::Programs::resolve()?;
-    modules::HELM.resolve().map(drop)
+    Ok(modules::HELM.resolve()?.join("helm"))
 }
 
 /// Starts the cluster, pushes the image, runs the tests.
@@ -68,8 +71,7 @@ pub(super) fn run(runner: &Runner<'_>, options: &Options, target: &Target, servi
     command
         .env("KUBEOP_TEST_NODE", facts)
         .env("KUBEOP_TEST_NODE_NAME", &name)
-        .env("KUBEOP_TEST_IMAGE", layout.name.to_string())
-        .env("KUBEOP_TEST_HELM", modules::HELM.resolve()?.join("helm"));
+        .env("KUBEOP_TEST_IMAGE", layout.name.to_string());
     runner.run("tests on a node", &services.with_environment(command))
 }
 

@@ -2,6 +2,9 @@
 #![expect(clippy::indexing_slicing, reason = "indexing a JSON value gives null where there is nothing")]
 
 mod access;
+mod chart;
+mod chart_life;
+mod compose;
 mod crash;
 mod deleting;
 mod install;

@@ -33,7 +33,7 @@ async fn the_platform_survives_its_node() -> Result<()> {
 
 /// Killed as by the kernel for its memory, then evicted: it comes back and goes on.
 async fn operator_ends(node: &Node, platform: &Platform, admin: &Kubectl) -> Result<()> {
-    let path = format!("-n {SYSTEM} get pods -l app.kubernetes.io/name=kubeop-operator");
+    let path = format!("-n {SYSTEM} get pods -l app.kubernetes.io/name=kubeop,app.kubernetes.io/component=operator");
     let pod = admin.stdout(&format!("{path} -o jsonpath={{.items[0].metadata.name}}")).await?;
     let id = admin.stdout(&format!("{path} -o jsonpath={{.items[0].status.containerStatuses[0].containerID}}")).await?;
     let id = id.strip_prefix("containerd://").context("a container id")?.to_owned();

@@ -40,8 +40,9 @@ async fn what_was_installed_runs_restricted_and_goes_without_a_trace() -> Result
 
     let pods = admin.json(&format!("-n {SYSTEM} get pods")).await?;
     let pods = pods["items"].as_array().context("no pods")?;
-    let of = |name: &str| pods.iter().filter(|pod| pod["metadata"]["labels"]["app.kubernetes.io/name"] == name).count();
-    ensure!(of("kubeop-operator") == 1 && of("kubeop-admission") == 2, "{} pods", pods.len());
+    let of =
+        |name: &str| pods.iter().filter(|pod| pod["metadata"]["labels"]["app.kubernetes.io/component"] == name).count();
+    ensure!(of("operator") == 1 && of("admission") == 2, "{} pods", pods.len());
     for pod in pods {
         ensure!(pod["spec"]["priorityClassName"] == "kubeop-platform", "{}", pod["spec"]);
         println!("{} ready {} s after it was made", pod["metadata"]["name"], started(pod)?);

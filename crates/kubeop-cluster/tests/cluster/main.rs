@@ -15,7 +15,7 @@ use kubeop_cluster::client::{ServiceAccountName, as_service_account, connect};
 use kubeop_cluster::kubeconfig::{Intake, Kubeconfig};
 use kubeop_cluster::lease::{Standing, Terms, campaign};
 use kubeop_cluster::mirror::{Event, mirror};
-use kubeop_cluster::{bootstrap, credential, policy, probe, status};
+use kubeop_cluster::{bootstrap, credential, gateway, policy, probe, status};
 use kubeop_core::ErrorKind;
 use kubeop_core::clock::SystemClock;
 use kubeop_core::id::{InstanceId, KubeconfigId, ProjectId};
@@ -387,4 +387,41 @@ async fn a_policy_reaches_the_cluster_and_an_older_one_never_replaces_it() {
     // Installing again leaves it alone.
     prepared().await;
     assert!(policy::version(&client).await.unwrap() >= Some(newest));
+}
+
+/// What a container sees of an API server on its machine's loopback: nothing at 127.0.0.1, and the server at the gateway.
+#[tokio::test]
+async fn a_loopback_server_out_of_reach_is_reached_through_the_gateway_with_its_name_kept() {
+    let direct = kubeconfig();
+    let server = (direct.host().to_owned(), direct.server().port_u16().unwrap());
+    assert!(direct.is_loopback(), "the test cluster is local");
+    // A second loopback address stands for the gateway; the port is free on the first.
+    let listener = tokio::net::TcpListener::bind("127.0.0.2:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let forwarding = tokio::spawn(async move {
+        while let Ok((mut from, _)) = listener.accept().await {
+            let server = server.clone();
+            tokio::spawn(async move {
+                let mut to = tokio::net::TcpStream::connect(server).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut from, &mut to).await;
+            });
+        }
+    });
+    let mut stored: serde_json::Value = serde_json::from_slice(&direct.to_bytes()).unwrap();
+    stored["server"] = json!(format!("https://127.0.0.1:{port}"));
+    let far = Kubeconfig::from_bytes(stored.to_string().as_bytes()).unwrap();
+
+    for none in [None, Some("127.0.0.3"), Some("no-such-host.invalid")] {
+        let kept = gateway::route(far.clone(), none).await.unwrap();
+        assert_eq!((kept.host(), kept.tls_server_name()), ("127.0.0.1", None), "{none:?}");
+    }
+    let kept = gateway::route(direct.clone(), Some("127.0.0.2")).await.unwrap();
+    assert_eq!(kept.server(), direct.server(), "loopback answers: no detour");
+
+    let routed = gateway::route(far, Some("127.0.0.2")).await.unwrap();
+    assert_eq!((routed.host(), routed.server().port_u16()), ("127.0.0.2", Some(port)));
+    assert_eq!(routed.tls_server_name(), Some("127.0.0.1"));
+    let found = probe::probe(&connect(&routed, &AddressPolicy::default()).unwrap()).await.unwrap();
+    assert_eq!(found.cluster_uid, probe::probe(&client()).await.unwrap().cluster_uid);
+    forwarding.abort();
 }

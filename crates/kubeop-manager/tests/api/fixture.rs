@@ -62,6 +62,7 @@ fn config() -> Config {
         operator_image: "ghcr.io/kubeop/kubeop:test".to_owned(),
         metrics_server: MetricsServer { image: "metrics-server:test".to_owned(), insecure_kubelets: false },
         bootstrap_on_start: false,
+        host_gateway: None,
         build: Build { version: "0".into(), commit: "c".into(), built_at: "b".into(), rust: "r".into() },
     }
 }
@@ -83,7 +84,7 @@ impl Fixture {
         let manager = Arc::new(Manager {
             tokens: Tokens::new(&config.signing_keys),
             gate: Gate::new(0),
-            clusters: Clusters::new(keyring),
+            clusters: Clusters::new(keyring, None),
             wake: Wake::default(),
             config,
             store,

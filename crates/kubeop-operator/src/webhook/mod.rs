@@ -1,10 +1,11 @@
 //! Keeping admission's certificate and webhook configuration.
 //!
 //! Invariant: the API server trusts a CA before a leaf of it is served; `Ignore` turns to `Fail` only after our webhook answered a canary through
-//! the API server, and never back.
+//! the API server, and never back. Certificates of somebody else are left alone.
 
 mod certificate;
 
+use crate::Certificates;
 use certificate::{decide, text};
 use futures::StreamExt;
 use k8s_openapi::ByteString;
@@ -34,11 +35,11 @@ const MOVED: Duration = Duration::from_millis(100);
 const FAIL: &str = "Fail";
 
 /// Looks after it for ever: at every change of the configuration, and from time to time.
-pub(crate) async fn keep(client: Client, clock: Arc<dyn Clock>, ids: Arc<dyn IdSource>) {
+pub(crate) async fn keep(client: Client, certificates: Certificates, clock: Arc<dyn Clock>, ids: Arc<dyn IdSource>) {
     let configurations: Api<ValidatingWebhookConfiguration> = Api::all(client.clone());
     let ours = watcher::Config::default().fields(&format!("metadata.name={}", names::WEBHOOK));
     let mut changes = watcher(configurations, ours).default_backoff().touched_objects().boxed();
-    let keeper = Keeper { client, clock, ids };
+    let keeper = Keeper { client, certificates, clock, ids };
     loop {
         let pause = match keeper.step().await {
             Ok(Stands::Yes) => STANDING,
@@ -70,6 +71,7 @@ enum Stands {
 
 struct Keeper {
     client: Client,
+    certificates: Certificates,
     clock: Arc<dyn Clock>,
     ids: Arc<dyn IdSource>,
 }
@@ -83,6 +85,9 @@ impl Keeper {
             // The watch tells when it is installed.
             return Ok(Stands::Yes);
         };
+        if self.certificates == Certificates::External {
+            return self.close(&configurations, &configuration).await;
+        }
         let webhooks = configuration.webhooks.as_deref().unwrap_or_default();
         let wanted = server_names(webhooks)?;
         let kept = self.certificate(&wanted, bundles(webhooks)).await?;

@@ -74,6 +74,7 @@ fn operator() -> Arc<Running> {
             let config = kubeop_operator::Config {
                 client,
                 identity: format!("test-{}", fresh()),
+                certificates: kubeop_operator::Certificates::Operator,
                 clock: Arc::new(SystemClock),
                 ids: Arc::new(SystemIds),
                 readiness: kubeop_operator::Readiness::default(),

@@ -90,7 +90,7 @@ pub fn objects(options: &Options) -> Result<Vec<Item>> {
     for crd in kubeop_crds::all() {
         table.push(crd)?;
     }
-    // The guard of egress denies everything while there is no policy to read.
+    // Operator and admission deny everything while there is no policy to read.
     table.push_as(crate::policy::to_config_map(&options.policy, "0"), Mode::CreateIfMissing)?;
     for (policy, binding) in guards::all() {
         table.push(policy)?;
@@ -119,9 +119,7 @@ pub fn objects(options: &Options) -> Result<Vec<Item>> {
         }
         for workload in pods::workloads(pods) {
             table.push(workload.budget)?;
-            if let Some(service) = workload.service {
-                table.push(service)?;
-            }
+            table.push(workload.service)?;
             table.push(workload.deployment)?;
         }
     }
@@ -237,7 +235,7 @@ mod tests {
         for home in [Home::Process(None), Home::Pods(without)] {
             let items = objects(&Options { home, ..options() }).unwrap();
             let kinds = || items.iter().map(|item| item.object.types.as_ref().unwrap().kind.as_str());
-            assert!(kinds().all(|kind| kind != "ValidatingWebhookConfiguration" && kind != "Service"));
+            assert!(kinds().all(|kind| kind != "ValidatingWebhookConfiguration"));
         }
     }
 

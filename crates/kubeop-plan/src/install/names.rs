@@ -38,6 +38,8 @@ pub const CANARY_PATH: &str = "/canary";
 pub const TLS_SECRET: &str = "kubeop-admission-tls";
 /// Port of admission's Service, which is named as its account.
 pub const ADMISSION_PORT: i32 = 443;
+/// Service of the operator's metrics.
+pub const OPERATOR_METRICS: &str = "kubeop-operator-metrics";
 /// PriorityClass of our own pods.
 pub const PRIORITY: &str = "kubeop-platform";
 /// The `APIService` of resource metrics.

@@ -158,6 +158,7 @@ async fn operator(
         let config = kubeop_operator::Config {
             client: client.clone(),
             identity,
+            certificates: kubeop_operator::Certificates::Operator,
             clock: Arc::clone(&clock),
             ids: Arc::new(SystemIds),
             readiness: kubeop_operator::Readiness::default(),

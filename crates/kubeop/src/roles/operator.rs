@@ -3,6 +3,7 @@
 //! Invariant: everything it knows is on its cluster.
 
 use super::metrics;
+use crate::cli::OperatorArgs;
 use crate::config::{ClusterArgs, address};
 use crate::shutdown;
 use anyhow::Context;
@@ -15,10 +16,10 @@ use prometheus_client::registry::Registry;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Runs the operator until a signal.
-pub(crate) async fn run(args: ClusterArgs) -> anyhow::Result<()> {
+pub(crate) async fn run(args: OperatorArgs) -> anyhow::Result<()> {
     let shutdown = shutdown::token()?;
     let registry = Arc::new(Mutex::new(Registry::default()));
-    let metrics_addr = address("KUBEOP_METRICS_ADDR", &args.metrics_addr)?;
+    let metrics_addr = address("KUBEOP_METRICS_ADDR", &args.cluster.metrics_addr)?;
     let readiness = kubeop_operator::Readiness::default();
     let problems = {
         let readiness = readiness.clone();
@@ -29,8 +30,9 @@ pub(crate) async fn run(args: ClusterArgs) -> anyhow::Result<()> {
         kubeop_operator::metrics::Metrics::register(&mut registry.lock().unwrap_or_else(PoisonError::into_inner));
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let config = kubeop_operator::Config {
-        client: client(&args)?,
-        identity: args.pod_name.clone().unwrap_or_else(|| format!("kubeop-operator-{}", SystemIds.next())),
+        client: client(&args.cluster)?,
+        identity: args.cluster.pod_name.clone().unwrap_or_else(|| format!("kubeop-operator-{}", SystemIds.next())),
+        certificates: args.admission_certificates.into(),
         clock,
         ids: Arc::new(SystemIds),
         readiness,

@@ -53,7 +53,7 @@ async fn apply(
         None => None,
         Some(text) => {
             let kubeconfig = Kubeconfig::parse(text, Intake { insecure: manager.config.insecure })?;
-            let client = connect(&kubeconfig, &AddressPolicy::default())?;
+            let client = connect(&manager.clusters.route(kubeconfig.clone()).await?, &AddressPolicy::default())?;
             let probe = probe::probe(&client).await.map_err(|e| e.at("kubeconfig"))?;
             if probe.cluster_uid != row.cluster_uid {
                 return Err(Error::invalid("kubeconfig: it leads to another cluster; register that one by POST"));

@@ -31,7 +31,7 @@ pub async fn handle(caller: Caller<ManageClusters>, Body(input): Body<ClusterInp
     let public_server = check_public_server(input.public_server.as_deref())?;
     let kubeconfig = Kubeconfig::parse(text, Intake { insecure: manager.config.insecure })?;
 
-    let client = connect(&kubeconfig, &AddressPolicy::default())?;
+    let client = connect(&manager.clusters.route(kubeconfig.clone()).await?, &AddressPolicy::default())?;
     let probe = probe::probe(&client).await.map_err(|e| e.at("kubeconfig"))?;
     kubeop_cluster::bootstrap::foreign_instance(&client, manager.instance).await?;
 

@@ -2,13 +2,16 @@
 //!
 //! Invariant: it never allows what `kubeop_core::policy::PlatformPolicy::check_network_policy` refuses for egress. It may refuse more: a range
 //! that only several entries of the baseline cover together, and one whose part outside the baseline is excepted, are refused here.
+//!
+//! The baseline is read from the project's namespace, where the operator writes it, not from a parameter: once the last policy with a ConfigMap
+//! as parameter is deleted, an API server never finds such parameters again until it is restarted (seen with 1.36: its shared informer was
+//! stopped), so that an installation after an uninstallation would refuse every NetworkPolicy.
 
 use super::{
-    MatchResources, ParamRef, ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
-    ValidatingAdmissionPolicySpec, cel, names, not_trusted, policy, rule, validation, variable,
+    MatchResources, ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding, ValidatingAdmissionPolicySpec, cel,
+    names, not_trusted, policy, rule, validation, variable,
 };
-use crate::policy as published;
-use k8s_openapi::api::admissionregistration::v1::{ParamKind, Validation, Variable};
+use k8s_openapi::api::admissionregistration::v1::{Validation, Variable};
 use kubeop_core::name::{ACCESS_NAMESPACE, SYSTEM_NAMESPACE};
 use kubeop_crds::labels;
 
@@ -17,7 +20,6 @@ const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 pub(super) fn build() -> (ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding) {
     let writes = rule(&["networking.k8s.io"], &["v1"], &["networkpolicies"], &["CREATE", "UPDATE"]);
     let spec = ValidatingAdmissionPolicySpec {
-        param_kind: Some(ParamKind { api_version: Some("v1".to_owned()), kind: Some("ConfigMap".to_owned()) }),
         match_constraints: Some(MatchResources {
             resource_rules: Some(vec![writes]),
             match_policy: Some("Equivalent".to_owned()),
@@ -28,22 +30,16 @@ pub(super) fn build() -> (ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBi
         validations: Some(validations()),
         ..ValidatingAdmissionPolicySpec::default()
     };
-    let param = ParamRef {
-        name: Some(published::NAME.to_owned()),
-        namespace: Some(SYSTEM_NAMESPACE.to_owned()),
-        parameter_not_found_action: Some("Deny".to_owned()),
-        selector: None,
-    };
-    (policy(names::GUARD_EGRESS, spec), super::binding(names::GUARD_EGRESS, Some(param)))
+    (policy(names::GUARD_EGRESS, spec), super::binding(names::GUARD_EGRESS))
 }
 
 fn variables() -> Vec<Variable> {
-    let key = published::EGRESS_BASELINE;
+    let (told, key) = ("namespaceObject.metadata.annotations", labels::EGRESS_BASELINE);
     let (ids, names) = ([labels::PROJECT_ID, labels::TENANT_ID], [labels::PROJECT, labels::TENANT]);
     let project_labels: Vec<String> = ids.iter().chain(&names).map(|label| format!("'{label}'")).collect();
     vec![
-        // A key that is not there reads as a text that is no CIDR, so the first validation denies.
-        variable("written", format!("has(params.data) && '{key}' in params.data ? params.data['{key}'] : 'missing'")),
+        // An annotation that is not there reads as a text that is no CIDR, so the first validation denies.
+        variable("written", format!("has({told}) && '{key}' in {told} ? {told}['{key}'] : 'missing'")),
         variable("baseline", r"variables.written.replace('\n', ',').split(',').map(c, c.trim()).filter(c, c != '')"),
         variable("rules", "has(object.spec.egress) ? object.spec.egress : []"),
         variable("peers", "variables.rules.map(r, has(r.to) ? r.to : [])"),
@@ -58,7 +54,7 @@ fn validations() -> Vec<Validation> {
     vec![
         validation(
             "variables.baseline.all(e, isCIDR(e))",
-            "the egress baseline in ConfigMap kubeop-policy of kubeop-system cannot be read, so nothing can be opened",
+            "the egress baseline (annotation kubeop.io/egress-baseline of the namespace) cannot be read, so nothing can be opened",
             None,
         ),
         validation(

@@ -9,7 +9,7 @@ mod workloads;
 
 use super::names;
 use k8s_openapi::api::admissionregistration::v1::{
-    MatchCondition, MatchResources, NamedRuleWithOperations, ParamRef, ValidatingAdmissionPolicy,
+    MatchCondition, MatchResources, NamedRuleWithOperations, ValidatingAdmissionPolicy,
     ValidatingAdmissionPolicyBinding, ValidatingAdmissionPolicyBindingSpec, ValidatingAdmissionPolicySpec, Validation,
     Variable,
 };
@@ -48,14 +48,14 @@ fn policy(name: &str, spec: ValidatingAdmissionPolicySpec) -> ValidatingAdmissio
 }
 
 /// Binds a policy in every project namespace.
-fn binding(name: &str, param_ref: Option<ParamRef>) -> ValidatingAdmissionPolicyBinding {
+fn binding(name: &str) -> ValidatingAdmissionPolicyBinding {
     let in_projects =
         LabelSelectorRequirement { key: labels::PROJECT_ID.to_owned(), operator: "Exists".to_owned(), values: None };
     ValidatingAdmissionPolicyBinding {
         metadata: ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() },
         spec: Some(ValidatingAdmissionPolicyBindingSpec {
             policy_name: Some(name.to_owned()),
-            param_ref,
+            param_ref: None,
             validation_actions: Some(vec!["Deny".to_owned()]),
             match_resources: Some(MatchResources {
                 namespace_selector: Some(LabelSelector {

@@ -26,7 +26,7 @@ pub(super) fn build() -> (ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBi
         validations: Some(validations()),
         ..ValidatingAdmissionPolicySpec::default()
     };
-    (policy(names::GUARD_RESERVED, spec), super::binding(names::GUARD_RESERVED, None))
+    (policy(names::GUARD_RESERVED, spec), super::binding(names::GUARD_RESERVED))
 }
 
 /// Kubernetes' own controllers: they make pods and slices of what others asked for, with labels copied from there, and empty namespaces. They run as

@@ -23,7 +23,7 @@ fn guard(
         validations: Some(validations),
         ..ValidatingAdmissionPolicySpec::default()
     };
-    (policy(name, spec), binding(name, None))
+    (policy(name, spec), binding(name))
 }
 
 /// Priorities above every tenant's, and places on nodes, are not a tenant's to take.

@@ -3,9 +3,8 @@
 //! Invariant: a pod that is told to stop serves on until no API server sends it anything new: its environment asks for a linger that is longer
 //! than endpoints take to change, and its grace period is longer than both linger and what is in flight.
 
-use super::{METRICS_PORT, Process, Workload, budget, deployment, meta, names, port, probe, selector};
-use k8s_openapi::api::core::v1::{EnvVar, Probe, Service, ServicePort, ServiceSpec};
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use super::{METRICS_PORT, Process, Workload, budget, deployment, names, port, probe, service};
+use k8s_openapi::api::core::v1::{EnvVar, Probe};
 
 /// Where reviews arrive in the pod.
 pub(super) const PORT: i32 = 9443;
@@ -13,10 +12,10 @@ pub(super) const PORT: i32 = 9443;
 const LINGER: i64 = 10;
 
 pub(super) fn build(image: &str) -> Workload {
-    let name = names::ADMISSION_ACCOUNT;
+    let (name, role) = (names::ADMISSION_ACCOUNT, "admission");
     let deployment = deployment(Process {
         name,
-        role: "admission",
+        role,
         image,
         replicas: 2,
         ports: vec![port("reviews", PORT), port("metrics", METRICS_PORT)],
@@ -30,24 +29,6 @@ pub(super) fn build(image: &str) -> Workload {
             value_from: None,
         }],
     });
-    Workload { deployment, service: Some(service(name)), budget: budget(name) }
-}
-
-fn service(name: &str) -> Service {
-    Service {
-        metadata: meta(name),
-        spec: Some(ServiceSpec {
-            type_: Some("ClusterIP".to_owned()),
-            selector: Some(selector(name)),
-            ports: Some(vec![ServicePort {
-                name: Some("reviews".to_owned()),
-                port: names::ADMISSION_PORT,
-                target_port: Some(IntOrString::String("reviews".to_owned())),
-                protocol: Some("TCP".to_owned()),
-                ..ServicePort::default()
-            }]),
-            ..ServiceSpec::default()
-        }),
-        ..Service::default()
-    }
+    let service = service(name, role, &[("reviews", names::ADMISSION_PORT), ("metrics", METRICS_PORT)]);
+    Workload { deployment, service, budget: budget(name, role) }
 }

@@ -11,7 +11,8 @@ use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy,
 use k8s_openapi::api::core::v1::{
     Affinity, Capabilities, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction, ObjectFieldSelector,
     PodAffinityTerm, PodAntiAffinity, PodSecurityContext, PodSpec, PodTemplateSpec, Probe, ResourceRequirements,
-    SeccompProfile, SecurityContext, Service, TopologySpreadConstraint, WeightedPodAffinityTerm,
+    SeccompProfile, SecurityContext, Service, ServicePort, ServiceSpec, TopologySpreadConstraint,
+    WeightedPodAffinityTerm,
 };
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -41,7 +42,7 @@ pub struct Pods {
 /// The objects of one process' pods.
 pub(super) struct Workload {
     pub(super) deployment: Deployment,
-    pub(super) service: Option<Service>,
+    pub(super) service: Service,
     pub(super) budget: PodDisruptionBudget,
 }
 
@@ -88,10 +89,9 @@ struct Process<'a> {
 }
 
 fn deployment(process: Process<'_>) -> Deployment {
-    let marks = selector(process.name);
+    let marks = selector(process.role);
     let mut pod_marks = marks.clone();
     pod_marks.insert(labels::PART_OF.to_owned(), labels::PART_OF_KUBEOP.to_owned());
-    pod_marks.insert(labels::COMPONENT.to_owned(), process.role.to_owned());
     let matching = LabelSelector { match_labels: Some(marks), ..LabelSelector::default() };
     let pod = PodSpec {
         service_account_name: Some(process.name.to_owned()),
@@ -118,7 +118,7 @@ fn deployment(process: Process<'_>) -> Deployment {
         ..PodSpec::default()
     };
     Deployment {
-        metadata: meta(process.name),
+        metadata: meta(process.name, process.role),
         spec: Some(DeploymentSpec {
             replicas: Some(process.replicas),
             selector: matching,
@@ -225,27 +225,48 @@ fn apart(matching: &LabelSelector) -> Affinity {
     }
 }
 
-/// What the pods of a process are told by.
-fn selector(name: &str) -> BTreeMap<String, String> {
-    [(labels::NAME.to_owned(), name.to_owned())].into()
+/// What the pods of a process are told by; the chart's are too.
+fn selector(role: &str) -> BTreeMap<String, String> {
+    [(labels::NAME.to_owned(), "kubeop".to_owned()), (labels::COMPONENT.to_owned(), role.to_owned())].into()
 }
 
-fn meta(name: &str) -> ObjectMeta {
+fn meta(name: &str, role: &str) -> ObjectMeta {
     ObjectMeta {
         name: Some(name.to_owned()),
         namespace: Some(SYSTEM_NAMESPACE.to_owned()),
-        labels: Some(selector(name)),
+        labels: Some(selector(role)),
         ..ObjectMeta::default()
     }
 }
 
+/// The address of a process within the cluster.
+fn service(name: &str, role: &str, ports: &[(&str, i32)]) -> Service {
+    let ports = ports.iter().map(|(target, port)| ServicePort {
+        name: Some((*target).to_owned()),
+        port: *port,
+        target_port: Some(IntOrString::String((*target).to_owned())),
+        protocol: Some("TCP".to_owned()),
+        ..ServicePort::default()
+    });
+    Service {
+        metadata: meta(name, role),
+        spec: Some(ServiceSpec {
+            type_: Some("ClusterIP".to_owned()),
+            selector: Some(selector(role)),
+            ports: Some(ports.collect()),
+            ..ServiceSpec::default()
+        }),
+        ..Service::default()
+    }
+}
+
 /// At most one pod at a time is taken away on purpose.
-fn budget(name: &str) -> PodDisruptionBudget {
+fn budget(name: &str, role: &str) -> PodDisruptionBudget {
     PodDisruptionBudget {
-        metadata: meta(name),
+        metadata: meta(name, role),
         spec: Some(k8s_openapi::api::policy::v1::PodDisruptionBudgetSpec {
             max_unavailable: Some(IntOrString::Int(1)),
-            selector: Some(LabelSelector { match_labels: Some(selector(name)), ..LabelSelector::default() }),
+            selector: Some(LabelSelector { match_labels: Some(selector(role)), ..LabelSelector::default() }),
             unhealthy_pod_eviction_policy: Some("AlwaysAllow".to_owned()),
             ..k8s_openapi::api::policy::v1::PodDisruptionBudgetSpec::default()
         }),

@@ -13,17 +13,17 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kubeop_crds::labels;
 
 pub(super) fn build(with_admission: bool) -> Vec<NetworkPolicy> {
-    let mut all = vec![fence(names::OPERATOR_ACCOUNT, vec![metrics()])];
+    let mut all = vec![fence(names::OPERATOR_ACCOUNT, "operator", vec![metrics()])];
     if with_admission {
-        all.push(fence(names::ADMISSION_ACCOUNT, vec![reviews(), metrics()]));
+        all.push(fence(names::ADMISSION_ACCOUNT, "admission", vec![reviews(), metrics()]));
     }
     all
 }
 
-fn fence(name: &str, ingress: Vec<NetworkPolicyIngressRule>) -> NetworkPolicy {
-    let pods = LabelSelector { match_labels: Some(selector(name)), ..LabelSelector::default() };
+fn fence(name: &str, role: &str, ingress: Vec<NetworkPolicyIngressRule>) -> NetworkPolicy {
+    let pods = LabelSelector { match_labels: Some(selector(role)), ..LabelSelector::default() };
     NetworkPolicy {
-        metadata: meta(name),
+        metadata: meta(name, role),
         spec: Some(NetworkPolicySpec {
             pod_selector: Some(pods),
             policy_types: Some(vec!["Ingress".to_owned()]),

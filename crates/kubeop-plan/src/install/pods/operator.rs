@@ -2,14 +2,14 @@
 //!
 //! Invariant: one replica suffices, since what it made holds without it; autoscaling or an administrator may ask for more.
 
-use super::{METRICS_PORT, Process, Workload, budget, deployment, names, port, probe};
+use super::{METRICS_PORT, Process, Workload, budget, deployment, names, port, probe, service};
 use k8s_openapi::api::core::v1::Probe;
 
 pub(super) fn build(image: &str) -> Workload {
-    let name = names::OPERATOR_ACCOUNT;
+    let (name, role) = (names::OPERATOR_ACCOUNT, "operator");
     let deployment = deployment(Process {
         name,
-        role: "operator",
+        role,
         image,
         replicas: 1,
         ports: vec![port("metrics", METRICS_PORT)],
@@ -19,5 +19,6 @@ pub(super) fn build(image: &str) -> Workload {
         memory_limit: "512Mi",
         environment: Vec::new(),
     });
-    Workload { deployment, service: None, budget: budget(name) }
+    let service = service(names::OPERATOR_METRICS, role, &[("metrics", METRICS_PORT)]);
+    Workload { deployment, service, budget: budget(name, role) }
 }

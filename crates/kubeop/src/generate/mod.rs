@@ -1,8 +1,13 @@
-//! The generated files of the repository: custom resource definitions and the OpenAPI document.
+//! The generated files of the repository: custom resource definitions, the OpenAPI document, what the chart takes over from the install table, and
+//! the page of rights.
 //!
 //! Invariant: the same code writes the same bytes, so that drift is a difference of text.
 
+mod chart;
+mod rbac;
+
 use anyhow::{Context, bail};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -29,6 +34,13 @@ pub(crate) fn run(root: &Path, check: bool) -> anyhow::Result<()> {
     let mut files: BTreeMap<PathBuf, String> =
         crds()?.into_iter().map(|(name, text)| (folder.join(name), format!("{NOTE}{text}"))).collect();
     files.insert(root.join("openapi/kubeop.json"), kubeop_manager::openapi::json()?);
+    files.insert(root.join("docs/operations/rbac.md"), rbac::page()?);
+    let chart = root.join("charts/kubeop/files");
+    files.extend(chart::files()?.into_iter().map(|(name, text)| (chart.join(name), text)));
+    // Helm finds its namespace there; without Helm it is the first manifest.
+    for part in ["cluster", "manager"] {
+        files.insert(root.join("deploy/k8s/install").join(part).join("namespace.yaml"), chart::system_namespace()?);
+    }
     let mut stale: Vec<String> = Vec::new();
     for (path, text) in &files {
         if fs::read_to_string(path).is_ok_and(|present| present == *text) {
@@ -43,17 +55,19 @@ pub(crate) fn run(root: &Path, check: bool) -> anyhow::Result<()> {
         fs::write(path, text).with_context(|| format!("failed to write {}", path.display()))?;
         println!("wrote {}", path.display());
     }
-    stale.extend(leftovers(&folder, &files));
+    for folder in [folder, chart] {
+        stale.extend(leftovers(&folder, &files));
+    }
     if stale.is_empty() { Ok(()) } else { bail!("not current, run `cargo xtask generate`: {}", stale.join(", ")) }
 }
 
-/// Files in the folder of definitions that no kind has any more.
+/// Files in a folder of generated files that nothing writes any more.
 fn leftovers(folder: &Path, files: &BTreeMap<PathBuf, String>) -> Vec<String> {
     let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
     entries
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|path| !files.contains_key(path))
-        .map(|path| format!("{} (no kind has it)", path.display()))
+        .map(|path| format!("{} (nothing writes it)", path.display()))
         .collect()
 }
 
@@ -64,8 +78,11 @@ fn crds() -> anyhow::Result<BTreeMap<String, String>> {
             let name = format!("{}.yaml", crd.spec.names.plural);
             // By way of JSON: keys in one order, and nothing that is absent.
             let value = serde_json::to_value(crd).context("failed to write a definition")?;
-            let text = serde_saphyr::to_string(&value).context("failed to write a definition")?;
-            Ok((name, text))
+            Ok((name, yaml(&value)?))
         })
         .collect()
+}
+
+fn yaml(value: &Value) -> anyhow::Result<String> {
+    serde_saphyr::to_string(value).context("failed to write YAML")
 }

@@ -1,0 +1,201 @@
+{{/* What cannot work is refused before anything is rendered. */}}
+{{- define "kubeop.check" -}}
+{{- if and (or .Values.operator.enabled .Values.admission.enabled) (ne .Release.Namespace "kubeop-system") -}}
+{{- fail (printf "operator and admission live in namespace kubeop-system: install with --namespace kubeop-system, not %q (or set operator.enabled=false and admission.enabled=false for a manager alone)" .Release.Namespace) -}}
+{{- end -}}
+{{- if not (or .Values.manager.enabled .Values.operator.enabled .Values.admission.enabled) -}}
+{{- fail "nothing is enabled: set manager.enabled, operator.enabled or admission.enabled" -}}
+{{- end -}}
+{{- if .Values.manager.enabled -}}
+{{- $database := .Values.manager.database -}}
+{{- if and (eq $database.type "sqlite") (gt (int .Values.manager.replicas) 1) -}}
+{{- fail (printf "manager.replicas is %d: SQLite serves one; set manager.database.type=postgres for more" (int .Values.manager.replicas)) -}}
+{{- end -}}
+{{- if eq $database.type "postgres" -}}
+{{- if and $database.postgres.url $database.postgres.existingSecret -}}
+{{- fail "manager.database.postgres: url and existingSecret are both set: one is needed" -}}
+{{- end -}}
+{{- if not (or $database.postgres.url $database.postgres.existingSecret) -}}
+{{- fail "manager.database.postgres: url or existingSecret is needed" -}}
+{{- end -}}
+{{- end -}}
+{{- if and .Values.manager.ingress.enabled (not .Values.manager.ingress.host) -}}
+{{- fail "manager.ingress.host is needed" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "kubeop.image" -}}
+{{- if .Values.image.digest -}}
+{{ .Values.image.repository }}@{{ .Values.image.digest }}
+{{- else -}}
+{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- end -}}
+{{- end -}}
+
+{{/* Labels of every object. */}}
+{{- define "kubeop.labels" -}}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+app.kubernetes.io/name: kubeop
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/part-of: kubeop
+app.kubernetes.io/managed-by: {{ .Values.managedBy | default .Release.Service }}
+helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version | replace "+" "_" }}
+{{- end -}}
+
+{{/* Labels by which the pods of a role are found; never changed, since selectors cannot be. Input: the role. */}}
+{{- define "kubeop.selector" -}}
+app.kubernetes.io/name: kubeop
+app.kubernetes.io/component: {{ . }}
+{{- end -}}
+
+{{/* metadata of an object of a role. Input: root, name, role, annotations? */}}
+{{- define "kubeop.metadata" -}}
+name: {{ .name }}
+namespace: {{ .root.Release.Namespace }}
+labels:
+  {{- include "kubeop.labels" .root | trim | nindent 2 }}
+  app.kubernetes.io/component: {{ .role }}
+{{- with .annotations }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{/* The objects of a generated file with the release's labels. Input: root, file, keep?, annotations? */}}
+{{- define "kubeop.generated" -}}
+{{- $input := . -}}
+{{- $labels := include "kubeop.labels" .root | fromYaml -}}
+{{- range $text := splitList "\n---\n" (.root.Files.Get (printf "files/%s" .file)) }}
+{{- $object := fromYaml $text }}
+{{- if hasKey $object "Error" }}{{ fail (printf "files/%s: %s" $input.file $object.Error) }}{{ end }}
+{{- $annotations := dict "kubeop.io/version" $input.root.Chart.AppVersion }}
+{{- if $input.keep }}{{ $_ := set $annotations "helm.sh/resource-policy" "keep" }}{{ end }}
+{{- $annotations = merge ($input.annotations | default dict) $annotations ($object.metadata.annotations | default dict) }}
+{{- $_ := set $object.metadata "labels" (merge (deepCopy $labels) ($object.metadata.labels | default dict)) }}
+{{- $_ := set $object.metadata "annotations" $annotations }}
+---
+{{ toYaml $object }}
+{{ end }}
+{{- end -}}
+
+{{/* The replicas of a Deployment; where a HorizontalPodAutoscaler rules, what it has set. Input: root, name, replicas */}}
+{{- define "kubeop.replicas" -}}
+{{- $ruled := lookup "autoscaling/v2" "HorizontalPodAutoscaler" .root.Release.Namespace .name -}}
+{{- $live := lookup "apps/v1" "Deployment" .root.Release.Namespace .name -}}
+{{- if kindIs "invalid" .replicas -}}{{- else if and $ruled $live -}}{{ $live.spec.replicas }}{{- else -}}{{ .replicas }}{{- end -}}
+{{- end -}}
+
+{{/* What the pods of all roles share. Input: root, role, account, token, priority? */}}
+{{- define "kubeop.pod" -}}
+{{- $values := index .root.Values .role -}}
+serviceAccountName: {{ .account }}
+automountServiceAccountToken: {{ .token }}
+enableServiceLinks: false
+{{- with .root.Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+securityContext:
+  {{- toYaml .root.Values.podSecurityContext | nindent 2 }}
+{{- with $values.priorityClassName | default .priority }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with $values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $values.affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- if kindIs "invalid" $values.topologySpreadConstraints }}
+topologySpreadConstraints:
+  {{- range $key := list "kubernetes.io/hostname" "topology.kubernetes.io/zone" }}
+  - maxSkew: 1
+    topologyKey: {{ $key }}
+    whenUnsatisfiable: ScheduleAnyway
+    labelSelector:
+      matchLabels:
+        {{- include "kubeop.selector" $.role | nindent 8 }}
+    matchLabelKeys: [pod-template-hash]
+  {{- end }}
+{{- else }}
+{{- with $values.topologySpreadConstraints }}
+topologySpreadConstraints:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* What the containers of all roles share. Input: root, role */}}
+{{- define "kubeop.container" -}}
+{{- $values := index .root.Values .role -}}
+name: {{ .role }}
+image: {{ include "kubeop.image" .root | quote }}
+imagePullPolicy: {{ .root.Values.image.pullPolicy }}
+args: [{{ .role }}]
+securityContext:
+  {{- toYaml .root.Values.securityContext | nindent 2 }}
+resources:
+  {{- toYaml $values.resources | nindent 2 }}
+{{- end -}}
+
+{{/* Probes. Input: the port's name */}}
+{{- define "kubeop.probes" -}}
+startupProbe:
+  httpGet: {path: /healthz, port: {{ . }}}
+  periodSeconds: 1
+  failureThreshold: 120
+livenessProbe:
+  httpGet: {path: /healthz, port: {{ . }}}
+  periodSeconds: 10
+  timeoutSeconds: 5
+  failureThreshold: 6
+readinessProbe:
+  httpGet: {path: /readyz, port: {{ . }}}
+  periodSeconds: 5
+  timeoutSeconds: 5
+{{- end -}}
+
+{{/* The ingress rule of metrics; nothing if nobody may scrape. Input: root. Pods of `helm test` may always ask. */}}
+{{- define "kubeop.metricsRule" -}}
+- ports: [{port: metrics, protocol: TCP}]
+  from:
+    - podSelector: {matchLabels: {app.kubernetes.io/name: kubeop, app.kubernetes.io/component: test}}
+    {{- with .Values.networkPolicy.metricsFrom }}
+    - namespaceSelector:
+        {{- toYaml . | nindent 8 }}
+    {{- end }}
+{{- end -}}
+
+{{- define "kubeop.inCluster" -}}
+{{- if or .Values.operator.enabled .Values.admission.enabled }}true{{ end -}}
+{{- end -}}
+
+{{/* A ServiceMonitor of a role's Service with port `metrics`. Input: root, role, name */}}
+{{- define "kubeop.serviceMonitor" -}}
+apiVersion: monitoring.coreos.com/v1
+kind: ServiceMonitor
+metadata:
+  {{- include "kubeop.metadata" . | nindent 2 }}
+  {{- with .root.Values.serviceMonitor.labels }}
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+spec:
+  selector:
+    matchLabels:
+      app.kubernetes.io/instance: {{ .root.Release.Name }}
+      {{- include "kubeop.selector" .role | nindent 6 }}
+  endpoints:
+    - port: metrics
+      path: /metrics
+      interval: {{ .root.Values.serviceMonitor.interval }}
+{{- end -}}
