@@ -58,14 +58,19 @@ async fn open_all(c: &mut Conn<'_>, tenants: &[Uuid], month: Month) -> Result<()
     Ok(())
 }
 
-/// Open months before `first_not_due`, the oldest first, at most `limit`.
-pub async fn due(c: &mut Conn<'_>, first_not_due: Month, limit: u32) -> Result<Vec<Due>> {
+/// Open months before `first_not_due`, the oldest first and each month's by tenant, from behind `after` on; at most `limit`.
+pub async fn due(c: &mut Conn<'_>, first_not_due: Month, after: Option<Due>, limit: u32) -> Result<Vec<Due>> {
     let q = sql!(
-        "SELECT tenant_id, month FROM billing_month WHERE NOT closed AND month < $1 ORDER BY month, tenant_id LIMIT $2"
+        "SELECT tenant_id, month FROM billing_month WHERE NOT closed AND month < $1 AND (month, tenant_id) > ($3, $4) \
+         ORDER BY month, tenant_id LIMIT $2"
     );
+    let (month, tenant) =
+        after.map_or((Timestamp::UNIX_EPOCH, Uuid::nil()), |due| (due.month.start(), due.tenant_id.0));
     let rows: Vec<DueRow> = on!(c, x => sqlx::query_as(q)
         .bind(Ts::from(first_not_due.start()))
         .bind(i64::from(limit))
+        .bind(Ts::from(month))
+        .bind(tenant)
         .fetch_all(x)
         .await)?;
     Ok(rows.into_iter().map(Due::from).collect())
