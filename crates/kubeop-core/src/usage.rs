@@ -228,6 +228,9 @@ mod tests {
             mem_mib: 0,
         };
         let refused = check_batch(&[sample(1), sample(1), sample(2), sample(3)]).unwrap_err();
-        assert!(refused.message().starts_with("[2]: has the same hour, tenant, project and source as [0]"), "{refused}");
+        assert!(
+            refused.message().starts_with("[2]: has the same hour, tenant, project and source as [0]"),
+            "{refused}"
+        );
     }
 }

@@ -96,13 +96,30 @@ mod tests {
             headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
             choose(&headers).ok()
         };
-        for json in ["", "*/*", "application/json", "Application/*", "text/csv;q=0.9, application/json", "text/csv;q=0, */*", "text/*, application/json"] {
+        for json in [
+            "",
+            "*/*",
+            "application/json",
+            "Application/*",
+            "text/csv;q=0.9, application/json",
+            "text/csv;q=0, */*",
+            "text/*, application/json",
+        ] {
             assert_eq!(chosen(json), Some(Form::Json), "{json}");
         }
-        for csv in ["text/csv", "TEXT/CSV; charset=utf-8", "text/*", "text/csv, */*;q=0.1", "application/json;q=0.5, text/csv;q=0.501", "text/csv, application/json;q=0"] {
+        for csv in [
+            "text/csv",
+            "TEXT/CSV; charset=utf-8",
+            "text/*",
+            "text/csv, */*;q=0.1",
+            "application/json;q=0.5, text/csv;q=0.501",
+            "text/csv, application/json;q=0",
+        ] {
             assert_eq!(chosen(csv), Some(Form::Csv), "{csv}");
         }
-        for neither in ["text/html", "application/xml, image/*", "application/json;q=0", "*/*;q=0.0", "nonsense", "text/csv;q=x"] {
+        for neither in
+            ["text/html", "application/xml, image/*", "application/json;q=0", "*/*;q=0.0", "nonsense", "text/csv;q=x"]
+        {
             assert_eq!(chosen(neither), None, "{neither}");
         }
         assert_eq!(choose(&HeaderMap::new()).unwrap(), Form::Json);

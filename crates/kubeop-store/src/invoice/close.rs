@@ -21,7 +21,8 @@ use uuid::Uuid;
 /// As [`super::draft`]; `Unavailable` if others close for longer than the lock time-out.
 pub async fn close(tx: &mut Tx, due: Due, id: Uuid, now: Timestamp) -> Result<Option<Invoice>> {
     let c = &mut tx.conn();
-    let number = take_turn(c).await?.checked_add(1).ok_or_else(|| StoreError::Defect("no number is left".to_owned()))?;
+    let number =
+        take_turn(c).await?.checked_add(1).ok_or_else(|| StoreError::Defect("no number is left".to_owned()))?;
     if !month::is_open(c, due).await? {
         return Ok(None);
     }

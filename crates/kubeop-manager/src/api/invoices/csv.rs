@@ -78,7 +78,8 @@ fn row(text: &mut String, cells: [String; 14]) {
 fn cell(value: &str) -> String {
     let number = value.strip_prefix('-').unwrap_or(value);
     let number = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-    let runs = !number && value.starts_with(['=', '+', '-', '@', '\t', '\r', '\n', '\u{ff1d}', '\u{ff0b}', '\u{ff0d}', '\u{ff20}']);
+    let runs = !number
+        && value.starts_with(['=', '+', '-', '@', '\t', '\r', '\n', '\u{ff1d}', '\u{ff0b}', '\u{ff0d}', '\u{ff20}']);
     let safe = if runs { format!("'{value}") } else { value.to_owned() };
     if safe.contains([',', '"', '\r', '\n']) { format!("\"{}\"", safe.replace('"', "\"\"")) } else { safe }
 }

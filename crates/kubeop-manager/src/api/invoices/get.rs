@@ -71,9 +71,7 @@ async fn open(conn: &mut Conn<'_>, row: &Tenant, month: Month, now: Timestamp) -
 fn check_month(month: Month, row: &Tenant, unused: bool) -> Result<()> {
     let first = Month::of(row.created_at);
     if unused && month < first {
-        return Err(Error::invalid(format!(
-            "month {month} is before the tenant existed: it was created in {first}"
-        )));
+        return Err(Error::invalid(format!("month {month} is before the tenant existed: it was created in {first}")));
     }
     match row.deleted_at.map(Month::of) {
         Some(last) if unused && month > last => {
@@ -145,7 +143,8 @@ impl OperationOutput for Shown {
     fn inferred_responses(ctx: &mut GenContext, operation: &mut Operation) -> Vec<(Option<DocStatus>, DocResponse)> {
         let mut found = Vec::new();
         if let Some(mut response) = Json::<Invoice>::operation_response(ctx, operation) {
-            "The invoice. As `text/csv` (RFC 4180) one row a line, under a file name.".clone_into(&mut response.description);
+            "The invoice. As `text/csv` (RFC 4180) one row a line, under a file name."
+                .clone_into(&mut response.description);
             let text = MediaType { example: Some(csv::EXAMPLE.into()), ..MediaType::default() };
             response.content.insert("text/csv".to_owned(), text);
             found.push((Some(DocStatus::Code(200)), response));

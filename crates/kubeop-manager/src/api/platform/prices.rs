@@ -28,7 +28,10 @@ pub async fn add(caller: Caller<ManagePrices>, Body(input): Body<PriceInput>) ->
     let row = read(&input, manager.clock.now(), manager.config.currency.to_string())?;
     let mut tx = caller.change().await?;
     price::insert(&mut tx.conn(), &row).await?.or_conflict(|_| {
-        format!("{} has a price from {} on already: a price is not changed, add a later one", row.meter, row.effective_from)
+        format!(
+            "{} has a price from {} on already: a price is not changed, add a later one",
+            row.meter, row.effective_from
+        )
     })?;
     let deed = Deed {
         verb: "create",
