@@ -136,7 +136,7 @@ proptest! {
         for (early, late) in states {
             last = vec![span(early, 0), late_span(late)];
             let correction = Correction { month: january(), usage: last.clone(), billed: billed.clone() };
-            let next = bill(&[], &[correction.clone()], &prices, usd()).unwrap();
+            let next = bill(&[], std::slice::from_ref(&correction), &prices, usd()).unwrap();
             for line in &next.lines {
                 *billed.entry(line.key).or_default() += line.quantity;
             }

@@ -42,14 +42,14 @@ pub(super) async fn make(
         corrections.push(Correction { month, usage: usage(c, tenant.id, month, &prices).await?, billed });
     }
     let usage = usage(c, tenant.id, month, &prices).await?;
-    let bill = bill(&usage, &corrections, &prices, currency).map_err(defect)?;
+    let bill = bill(&usage, &corrections, &prices, currency).map_err(|error| defect(&error))?;
     Ok(Invoice {
         number: None,
         tenant_id: tenant.id,
         tenant_name: tenant.name.to_string(),
         month,
         currency: currency.to_string(),
-        lines: bill.lines.into_iter().map(line).collect::<Result<_>>()?,
+        lines: bill.lines.iter().map(line).collect::<Result<_>>()?,
         subtotal: bill.subtotal,
         adjustments: bill.adjustments,
         total: bill.total,
@@ -103,8 +103,8 @@ async fn billed(c: &mut Conn<'_>, tenant_id: TenantId, usage_month: Month) -> Re
     Ok(billed)
 }
 
-fn line(from: invoice::Line) -> Result<Line> {
-    let invoice::Line { corrects, key: LineKey { meter, project, rate }, quantity, amount } = from;
+fn line(from: &invoice::Line) -> Result<Line> {
+    let invoice::Line { corrects, key: LineKey { meter, project, rate }, quantity, amount } = *from;
     let what = meter.description();
     Ok(Line {
         corrects,

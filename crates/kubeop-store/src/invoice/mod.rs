@@ -72,6 +72,6 @@ pub struct Line {
 }
 
 /// What the arithmetic refuses is a defect here: what it was given was checked when it was written.
-fn defect(error: Error) -> StoreError {
+fn defect(error: &Error) -> StoreError {
     StoreError::Defect(error.chain())
 }

@@ -2,6 +2,7 @@
 
 use crate::fixture::{add_seed, all, as_tenant, at, cluster, hour, sealed, tenant};
 use jiff::Timestamp;
+use kubeop_core::clock::{IdSource, SystemIds};
 use kubeop_core::id::{ProjectId, TenantId};
 use kubeop_core::month::Month;
 use kubeop_store::invoice::{self, Due, Invoice};
@@ -68,7 +69,7 @@ pub(crate) async fn send(store: &Store, batch: &[Sample], now: Timestamp) -> Cou
 pub(crate) async fn close(store: &Store, tenant_id: TenantId, of: &str, now: Timestamp) -> Option<Invoice> {
     let mut tx = store.begin().await.unwrap();
     let due = Due { tenant_id, month: month(of) };
-    let closed = invoice::close(&mut tx, due, Uuid::now_v7(), now).await.unwrap();
+    let closed = invoice::close(&mut tx, due, SystemIds.next(), now).await.unwrap();
     tx.commit().await.unwrap();
     closed
 }
@@ -354,7 +355,7 @@ async fn a_closing_whose_connection_is_killed_never_was() {
         let now = time("2026-04-04T00:00:00Z");
         let due = Due { tenant_id: one.id, month: month("2026-03") };
         let mut tx = store.begin().await.unwrap();
-        invoice::close(&mut tx, due, Uuid::now_v7(), now).await.unwrap().unwrap();
+        invoice::close(&mut tx, due, SystemIds.next(), now).await.unwrap().unwrap();
         let Conn::Pg(c) = tx.conn() else { unreachable!() };
         let pid: i32 = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(c).await.unwrap();
         let mut killer = store.read().await.unwrap();

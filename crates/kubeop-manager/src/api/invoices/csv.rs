@@ -33,9 +33,9 @@ pub(super) fn file_name(invoice: &Invoice) -> String {
 /// The text.
 pub(super) fn text(invoice: &Invoice) -> String {
     let mut text = String::new();
-    row(&mut text, COLUMNS.map(str::to_owned));
+    row(&mut text, &COLUMNS.map(str::to_owned));
     for line in &invoice.lines {
-        row(&mut text, cells(invoice, line));
+        row(&mut text, &cells(invoice, line));
     }
     text
 }
@@ -64,7 +64,7 @@ fn cells(invoice: &Invoice, line: &InvoiceLine) -> [String; 14] {
     ]
 }
 
-fn row(text: &mut String, cells: [String; 14]) {
+fn row(text: &mut String, cells: &[String; 14]) {
     for (n, value) in cells.iter().enumerate() {
         if n > 0 {
             text.push(',');

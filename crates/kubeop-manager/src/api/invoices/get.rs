@@ -54,10 +54,7 @@ pub async fn handle(
         Some(closed) => answer(closed, InvoiceStatus::Closed),
         None => open(&mut read.conn(), &row, month, now).await?,
     };
-    Ok(match form {
-        Form::Json => Shown::Json(answer),
-        Form::Csv => Shown::Csv(csv::file_name(&answer), csv::text(&answer)),
-    })
+    Ok(Shown { invoice: answer, form })
 }
 
 async fn open(conn: &mut Conn<'_>, row: &Tenant, month: Month, now: Timestamp) -> Result<Invoice> {
@@ -110,23 +107,22 @@ fn answer(from: invoice::Invoice, status: InvoiceStatus) -> Invoice {
 }
 
 /// An invoice in the form that was asked for.
-pub enum Shown {
-    /// `application/json`.
-    Json(Invoice),
-    /// `text/csv`, under a file name.
-    Csv(String, String),
+pub struct Shown {
+    invoice: Invoice,
+    form: Form,
 }
 
 impl IntoResponse for Shown {
     fn into_response(self) -> Response {
-        let mut response = match self {
-            Self::Json(invoice) => Json(invoice).into_response(),
-            Self::Csv(name, text) => {
-                let mut response = text.into_response();
+        let mut response = match self.form {
+            Form::Json => Json(self.invoice).into_response(),
+            Form::Csv => {
+                let mut response = csv::text(&self.invoice).into_response();
                 let kind = HeaderValue::from_static("text/csv; charset=utf-8; header=present");
                 response.headers_mut().insert(header::CONTENT_TYPE, kind);
                 // A tenant's name is a DNS label, so that the file's name needs no escaping.
-                if let Ok(value) = HeaderValue::from_str(&format!("attachment; filename=\"{name}\"")) {
+                let name = format!("attachment; filename=\"{}\"", csv::file_name(&self.invoice));
+                if let Ok(value) = HeaderValue::from_str(&name) {
                     response.headers_mut().insert(header::CONTENT_DISPOSITION, value);
                 }
                 response
