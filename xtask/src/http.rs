@@ -1,7 +1,7 @@
 //! A small HTTP client for loopback addresses: one request, one connection, the answer read to its end. HTTP/1.0, so that no answer comes in chunks.
 
 use std::{
-    io::{Read as _, Write as _},
+    io::{self, Read, Write as _},
     net::{SocketAddr, TcpStream},
     time::Duration,
 };
@@ -10,34 +10,78 @@ use anyhow::{Context, Result};
 
 const TIMEOUT: Duration = Duration::from_secs(90);
 
-/// Status and body.
+/// Status and body, where the body is text.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) body: String,
 }
 
+/// What is sent with a request.
+pub(crate) struct Body<'a> {
+    pub(crate) media_type: &'a str,
+    /// Bytes that `content` will give.
+    pub(crate) length: u64,
+    pub(crate) content: &'a mut dyn Read,
+}
+
+/// Status, header lines and the bytes of the body.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Reply {
+    /// The value of a header; `name` in lower case.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+}
+
 /// Sends a request with a JSON body, if any.
 pub(crate) fn request(address: SocketAddr, method: &str, path: &str, body: Option<&str>) -> Result<Answer> {
+    let text = body.unwrap_or_default();
+    let mut body = Body { media_type: "application/json", length: text.len() as u64, content: &mut text.as_bytes() };
+    let reply = send(address, method, path, &mut body)?;
+    Ok(Answer { status: reply.status, body: String::from_utf8_lossy(&reply.body).into_owned() })
+}
+
+/// Sends a request with any body.
+pub(crate) fn send(address: SocketAddr, method: &str, path: &str, body: &mut Body<'_>) -> Result<Reply> {
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))
         .with_context(|| format!("cannot connect to {address}"))?;
     stream.set_read_timeout(Some(TIMEOUT)).context("cannot set a timeout")?;
+    stream.set_write_timeout(Some(TIMEOUT)).context("cannot set a timeout")?;
     stream.set_nodelay(true).context("cannot set an option")?;
-    let body = body.unwrap_or_default();
     let head = format!(
-        "{method} {path} HTTP/1.0\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
+        "{method} {path} HTTP/1.0\r\nHost: {address}\r\nContent-Type: {}\r\nContent-Length: {}\r\n\r\n",
+        body.media_type, body.length
     );
-    stream.write_all(head.as_bytes()).context("cannot send the request")?;
+    let mut message = Vec::from(head);
+    if body.length < 1 << 16 {
+        body.content.read_to_end(&mut message).context("cannot read what is to be sent")?;
+        stream.write_all(&message).context("cannot send the request")?;
+    } else {
+        stream.write_all(&message).context("cannot send the request")?;
+        io::copy(body.content, &mut stream).context("cannot send the request")?;
+    }
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).with_context(|| format!("{method} {path}: no complete answer"))?;
-    parse(&String::from_utf8_lossy(&answer)).with_context(|| format!("{method} {path}: the answer is not HTTP"))
+    parse(&answer).with_context(|| format!("{method} {path}: the answer is not HTTP"))
 }
 
-fn parse(text: &str) -> Option<Answer> {
-    let (head, body) = text.split_once("\r\n\r\n")?;
-    let status = head.split_whitespace().nth(1)?.parse().ok()?;
-    Some(Answer { status, body: body.to_owned() })
+fn parse(answer: &[u8]) -> Option<Reply> {
+    let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n")?;
+    let head = std::str::from_utf8(answer.get(..end)?).ok()?;
+    let mut lines = head.split("\r\n");
+    let status = lines.next()?.split_whitespace().nth(1)?.parse().ok()?;
+    let headers = lines
+        .filter_map(|line| line.split_once(':'))
+        .map(|(name, value)| (name.trim().to_ascii_lowercase(), value.trim().to_owned()))
+        .collect();
+    Some(Reply { status, headers, body: answer.get(end + 4..)?.to_vec() })
 }
 
 #[cfg(test)]

@@ -6,6 +6,8 @@ mod dev;
 mod environment;
 mod generate;
 mod http;
+mod image;
+mod oci;
 mod postgres;
 mod progress;
 mod step;
@@ -42,6 +44,8 @@ enum Command {
     Tidy,
     /// Writes the generated files (CRDs, OpenAPI) or checks that they are current.
     Generate(generate::Options),
+    /// Makes a container image of kubeOP, without a container engine.
+    Image(image::Options),
     /// Measures start-up, time to a usable project and memory.
     Bench(bench::Options),
     /// Runs a program and ends it when standard input ends (internal).
@@ -72,6 +76,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Postgres(command) => postgres::run(command),
         Command::Tidy => tidy::run().map(|()| ExitCode::SUCCESS),
         Command::Generate(options) => generate::run(options).map(|()| ExitCode::SUCCESS),
+        Command::Image(options) => image::run(&options).map(|()| ExitCode::SUCCESS),
         Command::Bench(options) => bench::run(&options).map(|()| ExitCode::SUCCESS),
         Command::Supervise(options) => supervise::guard::run(&options),
         Command::Tied(options) => supervise::tied::run(&options),

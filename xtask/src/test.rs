@@ -1,13 +1,15 @@
 //! `cargo xtask test`: every check and every test, in order of cost, on a control plane and a PostgreSQL of its own. `.ci/run` calls exactly this.
 
-use std::{process::ExitCode, sync::mpsc::Receiver, time::Duration, time::Instant};
+use std::{path::Path, process::ExitCode, sync::mpsc::Receiver, time::Duration, time::Instant};
 
 use anyhow::{Context, Result};
 use clap::Args;
 
 use crate::{
     cluster::binaries::{self, Binaries},
-    environment, postgres, progress,
+    environment,
+    image::target::Target,
+    postgres, progress,
     step::Runner,
     supervise::{
         held::Held,
@@ -41,51 +43,54 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     if environment::variable("KUBEOP_TEST_POSTGRES_URL").is_none() {
         postgres::prepare()?;
     }
+    // Everything is built once, for what the image is built for: the `kubeop` that is tested is the one that is shipped.
+    let target = Target::native()?;
     let signals = lifeline::signals()?;
     let runner = Runner { executable: environment::own_executable()?, signals: &signals };
     if !options.skip_lint {
-        lint(&runner)?;
+        lint(&runner, &target)?;
     }
-    runner.run("build", &Runner::cargo(&["build", "--workspace", "--all-targets"])?)?;
+    runner.run("build", &target.cargo(&["build"], &["--workspace", "--all-targets"])?)?;
+    let kubeop = target.directory("debug")?.join("kubeop");
 
     progress::heading("test cluster and PostgreSQL");
-    let services = Services::start(&runner, binaries)?;
-    runner.run("tests", &services.with_environment(test_command(options)?)?)?;
+    let services = Services::start(&runner, binaries, &kubeop)?;
+    runner.run("tests", &services.with_environment(test_command(options, &target)?))?;
     if environment::program("cargo-nextest").is_some() && options.filter.is_none() {
         // nextest runs everything but these.
         runner.run(
             "documentation tests",
-            &services.with_environment(Runner::cargo(&["test", "--workspace", "--doc"])?)?,
+            &services.with_environment(target.cargo(&["test"], &["--workspace", "--doc"])?),
         )?;
     }
     drop(services);
 
-    let mut generate = std::process::Command::new(environment::target_directory()?.join("kubeop"));
+    let mut generate = std::process::Command::new(&kubeop);
     generate.args(["generate", "--check"]).current_dir(environment::workspace_root()?);
     runner.run("generated files are current", &generate)?;
     progress::heading(&format!("everything passed: {}", progress::since(start)));
     Ok(ExitCode::SUCCESS)
 }
 
-fn lint(runner: &Runner<'_>) -> Result<()> {
+fn lint(runner: &Runner<'_>, target: &Target) -> Result<()> {
     progress::heading("tidy");
     tidy::run()?;
     runner.run("format", &Runner::cargo(&["fmt", "--all", "--check"])?)?;
-    runner.run("clippy", &Runner::cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?)?;
+    runner.run("clippy", &target.cargo(&["clippy"], &["--workspace", "--all-targets", "--", "-D", "warnings"])?)?;
     if environment::program("cargo-deny").is_some() {
         runner.run("licences and bans", &Runner::cargo(&["deny", "check", "bans", "licenses", "sources"])?)?;
     }
     for package in ALONE {
-        runner.run(&format!("{package} alone"), &Runner::cargo(&["check", "--quiet", "--package", package])?)?;
+        runner.run(&format!("{package} alone"), &target.cargo(&["check"], &["--quiet", "--package", package])?)?;
     }
     Ok(())
 }
 
-fn test_command(options: &Options) -> Result<std::process::Command> {
+fn test_command(options: &Options, target: &Target) -> Result<std::process::Command> {
     let mut command = if environment::program("cargo-nextest").is_some() {
-        Runner::cargo(&["nextest", "run", "--workspace", "--no-fail-fast"])?
+        target.cargo(&["nextest", "run"], &["--workspace", "--no-fail-fast"])?
     } else {
-        Runner::cargo(&["test", "--workspace", "--no-fail-fast"])?
+        target.cargo(&["test"], &["--workspace", "--no-fail-fast"])?
     };
     command.args(&options.filter);
     if !options.extra.is_empty() {
@@ -98,6 +103,7 @@ fn test_command(options: &Options) -> Result<std::process::Command> {
 struct Services<'a> {
     runner: &'a Runner<'a>,
     binaries: Binaries,
+    kubeop: &'a Path,
     kubeconfig: String,
     postgres: String,
     _held: Vec<Held>,
@@ -105,7 +111,7 @@ struct Services<'a> {
 
 impl<'a> Services<'a> {
     /// Starts a control plane and a PostgreSQL at the same time, unless the environment names running ones.
-    fn start(runner: &'a Runner<'a>, binaries: Binaries) -> Result<Self> {
+    fn start(runner: &'a Runner<'a>, binaries: Binaries, kubeop: &'a Path) -> Result<Self> {
         let start = Instant::now();
         let given =
             (environment::variable("KUBEOP_TEST_KUBECONFIG"), environment::variable("KUBEOP_TEST_POSTGRES_URL"));
@@ -140,19 +146,19 @@ impl<'a> Services<'a> {
             }
         };
         progress::note(&format!("both are up: {}", progress::since(start)));
-        Ok(Self { runner, binaries, kubeconfig, postgres, _held: held })
+        Ok(Self { runner, binaries, kubeop, kubeconfig, postgres, _held: held })
     }
 
     /// The contract with the tests; `crates/e2e` reads it.
-    fn with_environment(&self, mut command: std::process::Command) -> Result<std::process::Command> {
+    fn with_environment(&self, mut command: std::process::Command) -> std::process::Command {
         command
             .env("KUBEOP_TEST_KUBECONFIG", &self.kubeconfig)
             .env("KUBEOP_TEST_POSTGRES_URL", &self.postgres)
-            .env("KUBEOP_TEST_BIN", environment::target_directory()?.join("kubeop"))
+            .env("KUBEOP_TEST_BIN", self.kubeop)
             .env("KUBEOP_TEST_KUBECTL", &self.binaries.kubectl)
             .env("KUBEOP_TEST_CLUSTER_BIN", &self.binaries.directory)
             .env("KUBEOP_TEST_XTASK", &self.runner.executable);
-        Ok(command)
+        command
     }
 }
 

@@ -20,17 +20,20 @@ use kubeop_plan::install::names::TLS_SECRET;
 use metrics::Metrics;
 use policy_cache::PolicyCache;
 use server::Reviewer;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 use tls::Certificates;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 /// What the role runs with.
 pub struct Config {
-    /// Where reviews arrive, over TLS: `POST /admit` and `/canary`, and `/healthz` and `/readyz`. Nothing is served before a certificate is loaded.
+    /// Where reviews arrive, over TLS: `POST /admit` and `/canary`. Nothing is served before a certificate is loaded.
     pub listener: TcpListener,
-    /// Where `/healthz` and `/readyz` are served in plain HTTP from the start, so that a process without a certificate is not taken for dead.
-    pub probes: Option<TcpListener>,
+    /// How long it serves on after it was told to stop: longer than API servers take to learn that it goes. Zero outside a cluster.
+    pub linger: Duration,
+    /// Where it is told whether reviews are judged.
+    pub readiness: Readiness,
     /// A client that is ServiceAccount `kubeop-admission`: may get, list and watch the Secret `kubeop-admission-tls` (`tls.crt`,
     /// `tls.key`; made and renewed by the operator) and the ConfigMap `kubeop-policy` by name.
     pub client: Client,
@@ -41,13 +44,35 @@ pub struct Config {
 }
 
 impl Config {
-    /// A configuration with the usual namespace and without a listener for probes.
+    /// A configuration with the usual namespace, which does not linger.
     pub fn new(listener: TcpListener, client: Client, clock: Arc<dyn Clock>) -> Self {
-        Self { listener, probes: None, client, namespace: SYSTEM_NAMESPACE.to_owned(), clock }
+        Self {
+            listener,
+            linger: Duration::ZERO,
+            readiness: Readiness::default(),
+            client,
+            namespace: SYSTEM_NAMESPACE.to_owned(),
+            clock,
+        }
     }
 }
 
-/// Runs until `shutdown`, then finishes what is in flight (8 s at most).
+/// Tells whether reviews are judged; clones tell of the same process.
+#[derive(Clone, Default)]
+pub struct Readiness(Arc<OnceLock<(Arc<Reviewer>, CancellationToken)>>);
+
+impl Readiness {
+    /// Why the process is not ready, a sentence each; empty if it is.
+    pub fn problems(&self) -> Vec<String> {
+        match self.0.get() {
+            None => vec!["admission: it has not started yet".to_owned()],
+            Some((_, stopping)) if stopping.is_cancelled() => vec!["admission: it is stopping".to_owned()],
+            Some((reviewer, _)) => reviewer.problems(),
+        }
+    }
+}
+
+/// Runs until `shutdown`, serves on for as long as it lingers, then finishes what is in flight (8 s at most).
 ///
 /// A missing Secret is waited for; a missing or malformed policy denies until it is there. Both are followed without a restart.
 ///
@@ -65,10 +90,13 @@ pub async fn run(config: Config, metrics: Metrics, shutdown: CancellationToken) 
     let config_maps: Api<ConfigMap> = Api::namespaced(config.client, &config.namespace);
     let follow_policy = watch::follow(config_maps, kubeop_plan::policy::NAME, metrics, |map| policy.update(map));
 
-    let probes = async {
-        if let Some(listener) = config.probes {
-            listener::serve(listener, None, server::probes(reviewer.clone()), shutdown.clone()).await;
-        }
+    // A second run in one process tells of itself through a readiness of its own.
+    let _ = config.readiness.0.set((reviewer.clone(), shutdown.clone()));
+    let stop = CancellationToken::new();
+    let lingering = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(config.linger).await;
+        stop.cancel();
     };
     let reviews = async {
         tokio::select! {
@@ -76,10 +104,11 @@ pub async fn run(config: Config, metrics: Metrics, shutdown: CancellationToken) 
             () = shutdown.cancelled() => return,
         }
         tracing::info!(%address, "admission serves");
-        listener::serve(config.listener, Some(acceptor), server::router(reviewer.clone()), shutdown.clone()).await;
+        let serving = listener::serve(config.listener, acceptor, server::router(reviewer), stop.clone());
+        futures::future::join(serving, lingering).await;
     };
     tokio::select! {
-        ((), ()) = futures::future::join(probes, reviews) => {}
+        () = reviews => {}
         ((), ()) = futures::future::join(follow_secret, follow_policy) => {}
     }
     Ok(())

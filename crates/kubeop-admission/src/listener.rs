@@ -26,13 +26,8 @@ const HEAD: Duration = Duration::from_secs(90);
 /// How long what is in flight may take once the role stops.
 const DRAIN: Duration = Duration::from_secs(8);
 
-/// Serves `router` until `shutdown`, over TLS if there is an acceptor.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    acceptor: Option<TlsAcceptor>,
-    router: Router,
-    shutdown: CancellationToken,
-) {
+/// Serves `router` over TLS until `shutdown`.
+pub(crate) async fn serve(listener: TcpListener, acceptor: TlsAcceptor, router: Router, shutdown: CancellationToken) {
     let (connections, tasks) = (Arc::new(Semaphore::new(CONNECTIONS)), TaskTracker::new());
     loop {
         let accepted = tokio::select! {
@@ -52,13 +47,10 @@ pub(crate) async fn serve(
         tasks.spawn(async move {
             let _permit = permit;
             let _ = stream.set_nodelay(true);
-            match acceptor {
-                None => connection(stream, router, &shutdown).await,
-                Some(acceptor) => match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
-                    Ok(Ok(stream)) => connection(stream, router, &shutdown).await,
-                    Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
-                    Err(_) => tracing::debug!("TLS handshake took too long"),
-                },
+            match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
+                Ok(Ok(stream)) => connection(stream, router, &shutdown).await,
+                Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
+                Err(_) => tracing::debug!("TLS handshake took too long"),
             }
         });
     }

@@ -1,4 +1,4 @@
-//! The HTTP surface: `POST /admit` and `POST /canary` (the same: what is judged is the object), `GET /healthz`, `GET /readyz`.
+//! The HTTP surface: `POST /admit` and `POST /canary` (the same: what is judged is the object).
 //!
 //! Invariant: memory held by bodies is bounded over all requests, and a review is answered within its deadline or refused.
 
@@ -12,7 +12,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::post;
 use http_body_util::BodyExt;
 use kubeop_plan::install::names;
 use std::sync::Arc;
@@ -41,6 +41,11 @@ pub(crate) struct Reviewer {
 impl Reviewer {
     pub(crate) fn new(policy: Arc<PolicyCache>, certificates: Arc<Certificates>, metrics: Metrics) -> Self {
         Self { policy, certificates, metrics, budget: Semaphore::new(BUDGET) }
+    }
+
+    /// Why reviews are not judged, a sentence each.
+    pub(crate) fn problems(&self) -> Vec<String> {
+        self.certificates.problem().into_iter().chain(self.policy.state().policy().err()).collect()
     }
 
     /// Decodes, judges, encodes.
@@ -104,18 +109,13 @@ impl Reviewer {
     }
 }
 
-/// Everything the API server and the kubelet ask.
+/// Everything the API server asks.
 pub(crate) fn router(reviewer: Arc<Reviewer>) -> Router {
-    let admit = Router::new()
+    Router::new()
         .route(names::ADMIT_PATH, post(admit))
         .route(names::CANARY_PATH, post(admit))
-        .with_state(reviewer.clone());
-    admit.merge(probes(reviewer)).layer(CatchPanicLayer::new())
-}
-
-/// The probes alone.
-pub(crate) fn probes(reviewer: Arc<Reviewer>) -> Router {
-    Router::new().route("/healthz", get(async || "ok")).route("/readyz", get(readyz)).with_state(reviewer)
+        .with_state(reviewer)
+        .layer(CatchPanicLayer::new())
 }
 
 async fn admit(State(reviewer): State<Arc<Reviewer>>, request: Request) -> Response {
@@ -145,16 +145,6 @@ async fn admit(State(reviewer): State<Arc<Reviewer>>, request: Request) -> Respo
             "the review could not be judged within 2 s",
             started,
         ),
-    }
-}
-
-async fn readyz(State(reviewer): State<Arc<Reviewer>>) -> Response {
-    let policy = reviewer.policy.state().policy().err();
-    let problems: Vec<String> = reviewer.certificates.problem().into_iter().chain(policy).collect();
-    if problems.is_empty() {
-        "ok".into_response()
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, problems.join("\n")).into_response()
     }
 }
 

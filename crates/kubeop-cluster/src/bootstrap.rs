@@ -1,18 +1,18 @@
 //! Setting up a cluster: the objects of the install table, applied in order, again and again if need be.
 //!
 //! Invariant: idempotent at every step (a run that was cut off is completed by the next, and a newer table upgrades); what the operator owns
-//! (`caBundle`, `failurePolicy`) is never reset; nothing of another instance of kubeOP is touched.
+//! (`caBundle`, `failurePolicy`) is never reset; nothing of another instance of kubeOP, nor of Helm, is touched.
 
 use crate::error::{Doing, is_conflict, is_gone};
 use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind, TypeMeta};
 use kube::runtime::wait::{await_condition, conditions};
 use kube::{Api, Client, ResourceExt};
 use kubeop_core::id::InstanceId;
-use kubeop_core::name::{ACCESS_NAMESPACE, SYSTEM_NAMESPACE};
+use kubeop_core::name::SYSTEM_NAMESPACE;
 use kubeop_core::{Error, Result};
 use kubeop_crds::labels;
 use kubeop_plan::install::{Item, Mode, keep_live, names};
@@ -21,9 +21,8 @@ use std::time::Duration;
 /// How long a definition may take to be served.
 const ESTABLISHED: Duration = Duration::from_secs(30);
 
-const CRD: &str = "CustomResourceDefinition";
-const NAMESPACE: &str = "Namespace";
-const WEBHOOK: &str = "ValidatingWebhookConfiguration";
+pub(crate) const CRD: &str = "CustomResourceDefinition";
+pub(crate) const NAMESPACE: &str = "Namespace";
 
 /// Refuses a cluster that another instance of kubeOP manages (its mark on namespace `kubeop-system`).
 pub async fn foreign_instance(client: &Client, ours: InstanceId) -> Result<()> {
@@ -45,10 +44,39 @@ fn instance(object: &impl ResourceExt) -> Option<&String> {
 }
 
 /// What a run did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     /// How many objects were applied.
     pub applied: usize,
+    /// What Helm manages and was left to it: `Kind namespace/name`.
+    pub left: Vec<String>,
+}
+
+/// Who serves the resource metrics of a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetricsApi {
+    /// Nobody.
+    Missing,
+    /// The metrics server that was installed with [`install`].
+    Ours,
+    /// Somebody else.
+    Foreign,
+}
+
+/// Looks who serves the resource metrics.
+pub async fn metrics_server(client: &Client) -> Result<MetricsApi> {
+    let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("apiregistration.k8s.io", "v1", "APIService"));
+    let api: Api<DynamicObject> = Api::all_with(client.clone(), &kind);
+    let live = api.get_opt(names::METRICS_API).await.doing("reading the APIService of resource metrics")?;
+    Ok(match live {
+        None => MetricsApi::Missing,
+        Some(live) if managed_by(&live) == Some(labels::INSTALLER) => MetricsApi::Ours,
+        Some(_) => MetricsApi::Foreign,
+    })
+}
+
+pub(crate) fn managed_by(object: &impl ResourceExt) -> Option<&str> {
+    object.labels().get(labels::MANAGED_BY).map(String::as_str)
 }
 
 /// Applies the items in the order given, waiting for definitions before what comes after them, and marks the cluster as `instance`'s.
@@ -64,9 +92,21 @@ pub async fn install(client: &Client, items: &[Item], instance: InstanceId) -> R
         if kind.kind == NAMESPACE {
             object.annotations_mut().insert(labels::INSTANCE.to_owned(), instance.to_string());
         }
-        match item.mode {
-            Mode::Apply => apply(client, &kind, object).await?,
-            Mode::CreateIfMissing => create_if_missing(client, &kind, &object).await?,
+        let live = match item.mode {
+            Mode::Apply => {
+                let what = format!("reading {}", describe(&kind, &object));
+                api(client, &kind, &object).get_opt(&object.name_any()).await.doing(what)?
+            }
+            Mode::CreateIfMissing => None,
+        };
+        match (item.mode, live) {
+            (Mode::Apply, Some(live)) if managed_by(&live) == Some(labels::HELM) && kind.kind != NAMESPACE => {
+                report.left.push(describe(&kind, &object));
+                continue;
+            }
+            (Mode::Apply, Some(live)) => apply(client, &kind, keep_live(&object, &live)?).await?,
+            (Mode::Apply, None) => apply(client, &kind, object).await?,
+            (Mode::CreateIfMissing, _) => create_if_missing(client, &kind, &object).await?,
         }
         if kind.kind == CRD {
             unserved.push(item.object.name_any());
@@ -75,38 +115,6 @@ pub async fn install(client: &Client, items: &[Item], instance: InstanceId) -> R
     }
     established(client, &unserved).await?;
     Ok(report)
-}
-
-/// Removes the items in reverse order, except those that are to be kept (with the definitions every resource of every tenant would go). Only what
-/// carries the mark of the installer, or is written by the manager, is removed.
-pub async fn uninstall(client: &Client, items: &[Item]) -> Result<()> {
-    for item in items.iter().rev().filter(|item| !item.keep) {
-        let (kind, object) = (kind(&item.object)?, &item.object);
-        let what = describe(&kind, object);
-        let api = api(client, &kind, object);
-        let Some(live) = api.get_opt(&object.name_any()).await.doing(format_args!("reading {what}"))? else { continue };
-        let by = live.labels().get(labels::MANAGED_BY).map(String::as_str);
-        if !matches!(by, Some(labels::INSTALLER | labels::MANAGER)) {
-            continue;
-        }
-        let params = DeleteParams {
-            preconditions: Some(Preconditions { uid: live.uid(), resource_version: None }),
-            ..DeleteParams::default()
-        };
-        match api.delete(&object.name_any(), &params).await {
-            Err(error) if is_gone(&error) => {}
-            other => drop(other.doing(format_args!("removing {what}"))?),
-        }
-    }
-    let namespaces: Api<Namespace> = Api::all(client.clone());
-    let unmark = serde_json::json!({ "metadata": { "annotations": { labels::INSTANCE: null } } });
-    for name in [SYSTEM_NAMESPACE, ACCESS_NAMESPACE] {
-        match namespaces.patch(name, &PatchParams::default(), &Patch::Merge(&unmark)).await {
-            Err(error) if is_gone(&error) => {}
-            other => drop(other.doing(format_args!("unmarking namespace {name}"))?),
-        }
-    }
-    Ok(())
 }
 
 /// Removes the webhook configuration, so that nothing that fails closed is left behind when the process that answers it stops (`kubeop dev`).
@@ -118,15 +126,10 @@ pub async fn remove_webhook(client: &Client) -> Result<()> {
     }
 }
 
-async fn apply(client: &Client, kind: &TypeMeta, mut object: DynamicObject) -> Result<()> {
+async fn apply(client: &Client, kind: &TypeMeta, object: DynamicObject) -> Result<()> {
     let what = describe(kind, &object);
     let api = api(client, kind, &object);
     let name = object.name_any();
-    if kind.kind == WEBHOOK
-        && let Some(live) = api.get_opt(&name).await.doing(format_args!("reading {what}"))?
-    {
-        object = dynamic(&keep_live(typed(&object)?, &typed(&live)?))?;
-    }
     let params = PatchParams::apply(labels::INSTALLER).force();
     let mut tries = 0_u32;
     loop {
@@ -150,14 +153,6 @@ async fn create_if_missing(client: &Client, kind: &TypeMeta, object: &DynamicObj
     }
 }
 
-fn typed(object: &DynamicObject) -> Result<ValidatingWebhookConfiguration> {
-    serde_json::to_value(object).and_then(serde_json::from_value).map_err(Error::internal)
-}
-
-fn dynamic(object: &ValidatingWebhookConfiguration) -> Result<DynamicObject> {
-    serde_json::to_value(object).and_then(serde_json::from_value).map_err(Error::internal)
-}
-
 async fn established(client: &Client, names: &[String]) -> Result<()> {
     let api: Api<CustomResourceDefinition> = Api::all(client.clone());
     for name in names {
@@ -176,18 +171,18 @@ async fn established(client: &Client, names: &[String]) -> Result<()> {
     Ok(())
 }
 
-fn kind(object: &DynamicObject) -> Result<TypeMeta> {
+pub(crate) fn kind(object: &DynamicObject) -> Result<TypeMeta> {
     object.types.clone().ok_or_else(|| Error::internal("an object of the install table has no kind"))
 }
 
-fn describe(kind: &TypeMeta, object: &DynamicObject) -> String {
+pub(crate) fn describe(kind: &TypeMeta, object: &DynamicObject) -> String {
     match object.namespace() {
         Some(namespace) => format!("{} {namespace}/{}", kind.kind, object.name_any()),
         None => format!("{} {}", kind.kind, object.name_any()),
     }
 }
 
-fn api(client: &Client, kind: &TypeMeta, object: &DynamicObject) -> Api<DynamicObject> {
+pub(crate) fn api(client: &Client, kind: &TypeMeta, object: &DynamicObject) -> Api<DynamicObject> {
     let (group, version) = kind.api_version.split_once('/').unwrap_or(("", &kind.api_version));
     let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, &kind.kind));
     match object.namespace().filter(|_| kind.kind != NAMESPACE) {
@@ -205,7 +200,7 @@ mod tests {
         for (version, kind, plural) in [
             ("v1", "Namespace", "namespaces"),
             ("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies"),
-            ("admissionregistration.k8s.io/v1", WEBHOOK, "validatingwebhookconfigurations"),
+            ("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration", "validatingwebhookconfigurations"),
             ("admissionregistration.k8s.io/v1", "ValidatingAdmissionPolicy", "validatingadmissionpolicies"),
             (
                 "admissionregistration.k8s.io/v1",
@@ -213,6 +208,8 @@ mod tests {
                 "validatingadmissionpolicybindings",
             ),
             ("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets"),
+            ("scheduling.k8s.io/v1", "PriorityClass", "priorityclasses"),
+            ("apiregistration.k8s.io/v1", "APIService", "apiservices"),
             ("rbac.authorization.k8s.io/v1", "ClusterRole", "clusterroles"),
             ("apiextensions.k8s.io/v1", CRD, "customresourcedefinitions"),
         ] {

@@ -52,6 +52,17 @@ impl Terms {
     }
 }
 
+/// Where a candidate stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// The API server was not heard yet, or the election is over.
+    Unknown,
+    /// Another leads.
+    Follows,
+    /// We lead.
+    Leads,
+}
+
 /// What to do about a lease that was just read.
 #[derive(Debug, PartialEq, Eq)]
 enum Decision {
@@ -90,14 +101,14 @@ impl Observed {
     }
 }
 
-/// Campaigns until `stop`, then releases the lease. The receiver shows whether we lead; it turns false before another can lead.
+/// Campaigns until `stop`, then releases the lease. The receiver shows where we stand; it leaves `Leads` before another can lead.
 pub fn campaign(
     client: Client,
     terms: Terms,
     clock: Arc<dyn Clock>,
     stop: CancellationToken,
-) -> (watch::Receiver<bool>, tokio::task::JoinHandle<()>) {
-    let (tell, told) = watch::channel(false);
+) -> (watch::Receiver<Standing>, tokio::task::JoinHandle<()>) {
+    let (tell, told) = watch::channel(Standing::Unknown);
     let task = tokio::spawn(async move {
         let mut candidate =
             Candidate { api: Api::namespaced(client, &terms.namespace), terms, clock, observed: Observed::default() };
@@ -114,8 +125,9 @@ struct Candidate {
 }
 
 impl Candidate {
-    async fn run(&mut self, tell: &watch::Sender<bool>, quit: &CancellationToken) {
+    async fn run(&mut self, tell: &watch::Sender<Standing>, quit: &CancellationToken) {
         let mut renewed: Option<Instant> = None;
+        let mut heard = false;
         loop {
             let started = Instant::now();
             // While leading, an answer that comes after the deadline is of no use.
@@ -126,6 +138,7 @@ impl Candidate {
                 step = tokio::time::timeout(limit.min(self.terms.renew), self.step()) => step,
             };
             let mut pause = self.terms.renew;
+            heard |= matches!(step, Ok(Ok(_)));
             match step {
                 Ok(Ok(true)) => renewed = Some(started),
                 Ok(Ok(false)) => renewed = None,
@@ -138,16 +151,20 @@ impl Candidate {
             if renewed.is_some_and(|at| at.elapsed() >= self.terms.deadline()) {
                 renewed = None;
             }
-            let leading = renewed.is_some();
-            if tell.send_if_modified(|now| std::mem::replace(now, leading) != leading) {
-                tracing::info!(lease = %self.terms.name, identity = %self.terms.identity, leading, "leadership changed");
+            let standing = match renewed {
+                Some(_) => Standing::Leads,
+                None if heard => Standing::Follows,
+                None => Standing::Unknown,
+            };
+            if tell.send_if_modified(|now| std::mem::replace(now, standing) != standing) {
+                tracing::info!(lease = %self.terms.name, identity = %self.terms.identity, ?standing, "leadership changed");
             }
             tokio::select! {
                 () = quit.cancelled() => break,
                 () = tokio::time::sleep(pause) => {}
             }
         }
-        tell.send_replace(false);
+        tell.send_replace(Standing::Unknown);
         if renewed.is_some()
             && let Ok(Err(error)) = tokio::time::timeout(Duration::from_secs(2), self.release()).await
         {

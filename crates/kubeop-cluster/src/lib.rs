@@ -16,3 +16,4 @@ pub mod mirror;
 pub mod policy;
 pub mod probe;
 pub mod status;
+pub mod uninstall;

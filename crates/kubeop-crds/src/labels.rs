@@ -26,6 +26,8 @@ pub const INSTANCE: &str = "app.kubeop.io/instance";
 pub const ACCESS_ROLE: &str = "app.kubeop.io/access-role";
 /// On a namespace, `"true"`: its pods (ingress controllers) may reach the pods of every project.
 pub const INGRESS: &str = "app.kubeop.io/ingress";
+/// On a namespace, `"true"`: its pods (Prometheus) may read the metrics of kubeOP's own pods.
+pub const METRICS: &str = "app.kubeop.io/metrics";
 /// On the ConfigMap of a canary request: `kubeop-admission` answers it with a known denial.
 pub const CANARY: &str = "app.kubeop.io/canary";
 
@@ -62,6 +64,8 @@ pub const FINALIZER: &str = "kubeop.io/cleanup";
 pub const OPERATOR: &str = "kubeop-operator";
 /// Field manager of the manager, and value of [`MANAGED_BY`] on the resources it writes.
 pub const MANAGER: &str = "kubeop-manager";
+/// Value of [`MANAGED_BY`] on what Helm installed: a bootstrap leaves that to Helm.
+pub const HELM: &str = "Helm";
 /// Field manager of the installation, and value of [`MANAGED_BY`] on its objects.
 pub const INSTALLER: &str = "kubeop";
 

@@ -3,13 +3,12 @@
 //! Invariant: idempotent; a failure is recorded with the cluster and tried again, it never loses the cluster.
 
 use crate::api::policy;
-use crate::clusters::Connection;
 use crate::state::Manager;
 use crate::sync::objects;
-use kubeop_cluster::bootstrap;
+use kubeop_cluster::{bootstrap, uninstall};
 use kubeop_core::policy::RawPolicy;
 use kubeop_core::{Error, Result};
-use kubeop_plan::install::{self, Options, WebhookTarget, names};
+use kubeop_plan::install::{self, Home, MetricsServer, Options, Pods};
 use kubeop_store::cluster::{self, BootstrapState, Cluster};
 use kubeop_store::cluster_object;
 use std::time::Duration;
@@ -18,15 +17,17 @@ use std::time::Duration;
 const LIMIT: Duration = Duration::from_mins(1);
 
 /// What a bootstrap put in place.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Installed {
     /// How many objects.
     pub objects: usize,
+    /// What was left as it is, since others manage it: `Kind namespace/name`.
+    pub left: Vec<String>,
 }
 
 /// Sets a cluster up and records how it went.
 pub async fn run(manager: &Manager, row: &Cluster) -> Option<Installed> {
-    match attempt(manager, row).await {
+    match attempt(manager, row, MetricsWanted::AsItIs).await {
         Ok(installed) => Some(installed),
         Err(error) => {
             record_failure(manager, row, &error).await;
@@ -43,18 +44,38 @@ pub async fn record_failure(manager: &Manager, row: &Cluster, error: &Error) {
     }
 }
 
+/// Whether a metrics server is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetricsWanted {
+    /// One that we installed is brought up to date, and that is all.
+    AsItIs,
+    /// One is installed, unless the cluster has its own.
+    Yes,
+}
+
 /// Sets a cluster up; the error says what failed.
-pub async fn attempt(manager: &Manager, row: &Cluster) -> Result<Installed> {
+pub async fn attempt(manager: &Manager, row: &Cluster, metrics: MetricsWanted) -> Result<Installed> {
     let installing = async {
         let connection = manager.clusters.get(&manager.store, row).await?;
-        let webhook = webhook(manager, row, &connection).await?;
+        let home = match &manager.host {
+            Some(host) if row.install_admission => {
+                Home::Process(Some(host.webhook_url(row.id, &connection.kubeconfig).await?))
+            }
+            Some(_) => Home::Process(None),
+            None => pods(manager, row.install_admission),
+        };
+        let server = match bootstrap::metrics_server(&connection.registered).await? {
+            bootstrap::MetricsApi::Ours => Some(metrics_server(manager)),
+            bootstrap::MetricsApi::Missing if metrics == MetricsWanted::Yes => Some(metrics_server(manager)),
+            bootstrap::MetricsApi::Missing | bootstrap::MetricsApi::Foreign => None,
+        };
         let policy = policy::current(&mut manager.store.read().await?.conn()).await?.raw;
-        let items = install::objects(&Options { version: manager.config.build.version.clone(), webhook, policy })?;
-        let report = bootstrap::install(&connection.registered, &items, manager.instance).await?;
+        let options = Options { version: manager.config.build.version.clone(), home, policy, metrics_server: server };
+        let report = bootstrap::install(&connection.registered, &install::objects(&options)?, manager.instance).await?;
         if let Some(host) = &manager.host {
             host.start(row.id, &connection.kubeconfig, row.install_admission).await?;
         }
-        Ok::<_, Error>(Installed { objects: report.applied })
+        Ok::<_, Error>(Installed { objects: report.applied, left: report.left })
     };
     let installed = tokio::select! {
         ended = tokio::time::timeout(LIMIT, installing) => ended
@@ -65,34 +86,33 @@ pub async fn attempt(manager: &Manager, row: &Cluster) -> Result<Installed> {
     Ok(installed)
 }
 
-/// Starts this process' roles for a cluster that was set up by an earlier run.
+/// Brings a cluster that was set up by an earlier run up to date: in `kubeop dev` its webhook's address changes with every start and the roles run
+/// here; elsewhere a new version of the manager brings new objects, if `KUBEOP_BOOTSTRAP_ON_START` says so.
 pub async fn resume(manager: &Manager, row: &Cluster) -> Result<()> {
-    // In `kubeop dev` the webhook's address changes with every start: the installation is brought up to date.
-    attempt(manager, row).await.map(|_| ())
+    attempt(manager, row, MetricsWanted::AsItIs).await.map(|_| ())
 }
 
-/// Removes what was installed.
-pub async fn uninstall(manager: &Manager, row: &Cluster) -> Result<()> {
+/// Removes what was installed, and tells what had to stay because others use it.
+pub async fn remove(manager: &Manager, row: &Cluster) -> Result<Vec<String>> {
     let connection = manager.clusters.get(&manager.store, row).await?;
     if let Some(host) = &manager.host {
         host.stop(row.id).await;
     }
     let options = Options {
         version: manager.config.build.version.clone(),
-        webhook: Some(service()),
+        home: pods(manager, true),
         policy: RawPolicy::default(),
+        metrics_server: Some(metrics_server(manager)),
     };
-    bootstrap::uninstall(&connection.registered, &install::objects(&options)?).await
+    uninstall::uninstall(&connection.registered, &install::objects(&options)?).await
 }
 
-async fn webhook(manager: &Manager, row: &Cluster, connection: &Connection) -> Result<Option<WebhookTarget>> {
-    if !row.install_admission {
-        return Ok(None);
-    }
-    match &manager.host {
-        Some(host) => host.webhook_url(row.id, &connection.kubeconfig).await.map(|url| Some(WebhookTarget::Url(url))),
-        None => Ok(Some(service())),
-    }
+fn pods(manager: &Manager, admission: bool) -> Home {
+    Home::Pods(Pods { image: manager.config.operator_image.clone(), admission })
+}
+
+fn metrics_server(manager: &Manager) -> MetricsServer {
+    manager.config.metrics_server.clone()
 }
 
 async fn record(manager: &Manager, row: &Cluster, state: BootstrapState, message: Option<&str>) -> Result<()> {
@@ -106,9 +126,4 @@ async fn record(manager: &Manager, row: &Cluster, state: BootstrapState, message
     tx.commit().await?;
     manager.wake.cluster(row.id);
     Ok(())
-}
-
-/// Where admission is reached when it runs in the cluster.
-fn service() -> WebhookTarget {
-    WebhookTarget::Service { name: names::WEBHOOK.to_owned(), port: 443 }
 }

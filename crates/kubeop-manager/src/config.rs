@@ -5,6 +5,7 @@
 use jiff::SignedDuration;
 use kubeop_core::policy::RawPolicy;
 use kubeop_core::price::Currency;
+use kubeop_plan::install::MetricsServer;
 use rust_decimal::Decimal;
 use secrecy::SecretSlice;
 
@@ -30,6 +31,12 @@ pub struct Config {
     pub invoice_grace: SignedDuration,
     /// Requests per second and caller; 0 = no limit.
     pub rate_limit: u32,
+    /// The image of operator and admission in clusters.
+    pub operator_image: String,
+    /// The metrics server that is installed where one is asked for.
+    pub metrics_server: MetricsServer,
+    /// Bring every cluster's installation up to date once after the start.
+    pub bootstrap_on_start: bool,
     /// This build.
     pub build: Build,
 }

@@ -11,6 +11,7 @@ mod ledger;
 pub mod metrics;
 mod objects;
 mod queues;
+mod readiness;
 mod reconcilers;
 mod status;
 mod stores;
@@ -20,8 +21,9 @@ mod webhook;
 use crate::context::Context;
 use crate::events::Events;
 use crate::metrics::Metrics;
+pub use crate::readiness::Readiness;
 use kube::Client;
-use kubeop_cluster::lease::{Terms, campaign};
+use kubeop_cluster::lease::{Standing, Terms, campaign};
 use kubeop_core::clock::{Clock, IdSource};
 use kubeop_core::name::SYSTEM_NAMESPACE;
 use kubeop_core::{Error, Result};
@@ -42,6 +44,8 @@ pub struct Config {
     pub clock: Arc<dyn Clock>,
     /// Draws nonces.
     pub ids: Arc<dyn IdSource>,
+    /// Where it is told whether this process does its part.
+    pub readiness: Readiness,
 }
 
 /// How long work in hand may go on after the term of leadership, which ends five seconds before anybody else's can begin.
@@ -54,18 +58,19 @@ const GRACE: Duration = Duration::from_secs(3);
 pub async fn run(config: Config, metrics: Metrics, shutdown: CancellationToken) -> Result<()> {
     let terms = Terms::new(SYSTEM_NAMESPACE, OPERATOR_LEASE, config.identity.clone());
     let quit = CancellationToken::new();
-    let (mut leading, election) = campaign(config.client.clone(), terms, config.clock.clone(), quit.clone());
+    let (mut standing, election) = campaign(config.client.clone(), terms, config.clock.clone(), quit.clone());
+    config.readiness.follow(standing.clone());
     loop {
         tokio::select! {
             () = shutdown.cancelled() => break,
-            led = until(&mut leading, true) => led?,
+            led = until(&mut standing, true) => led?,
         }
         metrics.leads(true);
         let over = shutdown.child_token();
         let mut term = tokio::spawn(lead(config.clone(), metrics.clone(), over.clone()));
         tokio::select! {
             () = shutdown.cancelled() => {}
-            _ = until(&mut leading, false) => tracing::warn!("leadership lost"),
+            _ = until(&mut standing, false) => tracing::warn!("leadership lost"),
             ended = &mut term => {
                 if let Ok(Err(error)) = ended {
                     tracing::error!(error = %error.chain(), "reconcilers ended; they are started again");
@@ -74,6 +79,7 @@ pub async fn run(config: Config, metrics: Metrics, shutdown: CancellationToken) 
             }
         }
         metrics.leads(false);
+        config.readiness.working(false);
         over.cancel();
         if !term.is_finished() && tokio::time::timeout(GRACE, &mut term).await.is_err() {
             term.abort();
@@ -103,6 +109,7 @@ async fn lead(config: Config, metrics: Metrics, over: CancellationToken) -> Resu
         () = over.cancelled() => return Ok(()),
         ready = ctx.stores.ready() => ready?,
     }
+    config.readiness.working(true);
     let reconciling = reconcilers::run(&ctx, receivers, &over);
     let opening = async {
         queues.open(&ctx).await;
@@ -118,6 +125,6 @@ async fn lead(config: Config, metrics: Metrics, over: CancellationToken) -> Resu
 }
 
 /// Waits until this process leads, or does not.
-async fn until(leading: &mut watch::Receiver<bool>, leads: bool) -> Result<()> {
-    leading.wait_for(|now| *now == leads).await.map(|_| ()).map_err(Error::internal)
+async fn until(standing: &mut watch::Receiver<Standing>, leads: bool) -> Result<()> {
+    standing.wait_for(|now| (*now == Standing::Leads) == leads).await.map(|_| ()).map_err(Error::internal)
 }

@@ -27,7 +27,7 @@ CREATE TABLE cluster (
   install_admission {{bool}} NOT NULL,
   with_mocks {{bool}} NOT NULL,
   version {{i64}} NOT NULL,
-  bootstrap_state TEXT NOT NULL CHECK (bootstrap_state IN ('none', 'pending', 'done', 'failed')),
+  bootstrap_state TEXT NOT NULL CHECK (bootstrap_state IN ('none', 'pending', 'done', 'failed', 'removing')),
   bootstrap_message TEXT,
   unreachable TEXT,
   created_at {{ts}} NOT NULL,

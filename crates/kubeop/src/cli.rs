@@ -52,6 +52,9 @@ pub(crate) struct AdmissionArgs {
     /// Where reviews arrive, over TLS.
     #[arg(long, env = "KUBEOP_ADMISSION_ADDR", default_value = ":9443")]
     pub(crate) addr: String,
+    /// Seconds it serves on after it was told to stop: longer than API servers take to learn that a pod goes.
+    #[arg(long, env = "KUBEOP_ADMISSION_LINGER_SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=300))]
+    pub(crate) linger_seconds: u64,
 }
 
 /// Options of `kubeop dev`.

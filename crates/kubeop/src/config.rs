@@ -6,9 +6,11 @@ use crate::keys::{Given, kept, made};
 use anyhow::{Context, bail};
 use clap::Args;
 use jiff::SignedDuration;
+use kubeop_core::image::ImageRef;
 use kubeop_core::policy::{PlatformPolicy, RawPolicy, RawQuotaMax};
 use kubeop_core::price::{Currency, parse_rate};
 use kubeop_manager::config::{Build, Config};
+use kubeop_plan::install::MetricsServer;
 use secrecy::{SecretSlice, SecretString};
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
@@ -78,6 +80,11 @@ pub(crate) const SIGNING_KEY: &str = "jwt-signing.key";
 /// The file of a generated master key.
 const MASTER_KEY: &str = "master.key";
 
+/// Our image of this version.
+const OPERATOR_IMAGE: &str = concat!("ghcr.io/kubeop/kubeop:", env!("CARGO_PKG_VERSION"));
+/// The metrics server that this version was tested with.
+const METRICS_SERVER_IMAGE: &str = "registry.k8s.io/metrics-server/metrics-server:v0.9.0";
+
 /// Options of the manager.
 #[derive(Args, Clone)]
 pub(crate) struct ManagerArgs {
@@ -135,6 +142,18 @@ pub(crate) struct ManagerArgs {
     /// Hours after its end in which a month takes in late usage.
     #[arg(long, env = "KUBEOP_INVOICE_GRACE_HOURS", default_value_t = 72, value_parser = clap::value_parser!(i64).range(0..=2160))]
     pub(crate) invoice_grace_hours: i64,
+    /// Image of operator and admission in clusters (default: this version's).
+    #[arg(long, env = "KUBEOP_OPERATOR_IMAGE", default_value = OPERATOR_IMAGE)]
+    pub(crate) operator_image: String,
+    /// Image of the metrics server where one is asked for.
+    #[arg(long, env = "KUBEOP_METRICS_SERVER_IMAGE", default_value = METRICS_SERVER_IMAGE)]
+    pub(crate) metrics_server_image: String,
+    /// Whether that metrics server takes kubelets' certificates unseen, for clusters whose kubelets sign their own.
+    #[arg(long, env = "KUBEOP_METRICS_SERVER_INSECURE_KUBELETS", default_value_t = false, action = clap::ArgAction::Set, value_parser = switch)]
+    pub(crate) metrics_server_insecure_kubelets: bool,
+    /// Whether every cluster's installation is brought up to date once after the start.
+    #[arg(long, env = "KUBEOP_BOOTSTRAP_ON_START", default_value_t = false, action = clap::ArgAction::Set, value_parser = switch)]
+    pub(crate) bootstrap_on_start: bool,
     /// Requests per second and caller, with bursts of four times that; 0 = no limit (default 50, in `kubeop dev` 0).
     #[arg(long, env = "KUBEOP_RATE_LIMIT")]
     pub(crate) rate_limit: Option<u32>,
@@ -149,6 +168,9 @@ pub(crate) struct ClusterArgs {
     /// Where metrics and probes are served.
     #[arg(long, env = "KUBEOP_METRICS_ADDR", default_value = ":9090")]
     pub(crate) metrics_addr: String,
+    /// The pod this process runs in: its name in the election.
+    #[arg(long, env = "KUBEOP_POD_NAME")]
+    pub(crate) pod_name: Option<String>,
 }
 
 /// What differs between `kubeop manager` and `kubeop dev`.
@@ -175,6 +197,12 @@ pub(crate) fn address(variable: &str, text: &str) -> anyhow::Result<SocketAddr> 
         .ok()
         .and_then(|mut all| all.next())
         .with_context(|| format!("{variable}: {text:?} is not an address such as :8080 or 127.0.0.1:8080"))
+}
+
+/// Checks that a kubelet could pull it.
+fn image(variable: &'static str, text: &str) -> anyhow::Result<String> {
+    ImageRef::parse(text).context(variable)?;
+    Ok(text.to_owned())
 }
 
 impl ManagerArgs {
@@ -225,6 +253,12 @@ impl ManagerArgs {
             currency: Currency::parse(&self.currency).context("KUBEOP_CURRENCY")?,
             invoice_grace: SignedDuration::from_hours(self.invoice_grace_hours),
             rate_limit: self.rate_limit.unwrap_or(if home == Home::Development { 0 } else { 50 }),
+            operator_image: image("KUBEOP_OPERATOR_IMAGE", &self.operator_image)?,
+            metrics_server: MetricsServer {
+                image: image("KUBEOP_METRICS_SERVER_IMAGE", &self.metrics_server_image)?,
+                insecure_kubelets: self.metrics_server_insecure_kubelets,
+            },
+            bootstrap_on_start: self.bootstrap_on_start,
             build: build(),
         })
     }

@@ -1,5 +1,7 @@
 //! The certificates and keys of one test cluster: its own authority, the API server's certificate, one client certificate per user, the token key.
 
+use std::net::IpAddr;
+
 use anyhow::{Context, Result};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
@@ -61,9 +63,17 @@ impl Authority {
         Pair { certificate: self.issuer.pem(), key: self.issuer.key().serialize_pem() }
     }
 
-    /// A certificate for the API server.
-    pub(crate) fn server(&self) -> Result<Pair> {
-        let mut parameters = parameters(&SERVER_NAMES, "kube-apiserver", None)?;
+    /// A certificate for the API server, which is also reached under `address`.
+    pub(crate) fn server(&self, address: IpAddr) -> Result<Pair> {
+        let address = address.to_string();
+        let names: Vec<&str> =
+            SERVER_NAMES.iter().copied().filter(|name| *name != address).chain([address.as_str()]).collect();
+        self.serving("kube-apiserver", None, &names)
+    }
+
+    /// A certificate for a server of these names.
+    pub(crate) fn serving(&self, common_name: &str, organization: Option<&str>, names: &[&str]) -> Result<Pair> {
+        let mut parameters = parameters(names, common_name, organization)?;
         parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         self.sign(parameters)
     }
@@ -97,8 +107,10 @@ mod tests {
     #[test]
     fn every_certificate_is_pem_with_its_own_key() {
         let authority = Authority::new("test").unwrap();
-        let (server, client) =
-            (authority.server().unwrap(), authority.client("admin", Some("system:masters")).unwrap());
+        let (server, client) = (
+            authority.server([172, 31, 77, 2].into()).unwrap(),
+            authority.client("admin", Some("system:masters")).unwrap(),
+        );
         assert_ne!(server.key, client.key);
         for pair in [authority.pair(), server, client] {
             assert!(

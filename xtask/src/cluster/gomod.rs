@@ -1,31 +1,49 @@
-//! What `testcluster/go.mod` pins: the one place where versions are written down.
+//! What a `go.mod` pins: the one place where versions are written down.
 
 use std::{fs, path::Path};
 
 use anyhow::{Context, Result};
 use aws_lc_rs::digest;
 
+use super::modules::Module;
+
 /// The pinned versions and the key of the cache directory that belongs to them.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Pins {
-    /// As Kubernetes writes it: `v1.36.3`.
-    pub(crate) kubernetes: String,
+    /// Of what the module is known by, as Go writes it: `v1.36.3`.
+    pub(crate) version: Option<String>,
     /// As Go writes it: `1.26.0`.
     pub(crate) go: String,
-    /// First 16 hexadecimal digits of SHA-256 over `go.mod` then `go.sum`.
+    /// First 16 hexadecimal digits of SHA-256 over `go.mod`, `go.sum` and our own sources, in this order.
     pub(crate) key: String,
 }
 
 /// Reads the module's files.
-pub(crate) fn read(module: &Path) -> Result<Pins> {
-    let load = |name: &str| {
-        let path = module.join(name);
-        fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
-    };
-    parse(&load("go.mod")?, &load("go.sum")?)
+pub(crate) fn read(source: &Path, module: &Module) -> Result<Pins> {
+    let load = |path: &Path| fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()));
+    let go_mod = load(&source.join("go.mod"))?;
+    let go_sum = source.join("go.sum");
+    // A module that needs no other has none.
+    let mut inputs = if go_sum.is_file() { load(&go_sum)? } else { String::new() };
+    for program in module.programs.iter().filter(|program| program.package.starts_with('.')) {
+        for path in go_files(&source.join(program.package))? {
+            inputs.push_str(&load(&path)?);
+        }
+    }
+    parse(&go_mod, &inputs, module.versioned).with_context(|| format!("{}/go.mod", module.folder))
 }
 
-fn parse(go_mod: &str, go_sum: &str) -> Result<Pins> {
+fn go_files(package: &Path) -> Result<Vec<std::path::PathBuf>> {
+    let entries = fs::read_dir(package).with_context(|| format!("cannot list {}", package.display()))?;
+    let mut found: Vec<_> = entries
+        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "go"))
+        .collect();
+    found.sort();
+    Ok(found)
+}
+
+fn parse(go_mod: &str, inputs: &str, versioned: Option<&str>) -> Result<Pins> {
     let word_after = |first: &str| {
         go_mod.lines().find_map(|line| {
             line.split_whitespace()
@@ -38,13 +56,11 @@ fn parse(go_mod: &str, go_sum: &str) -> Result<Pins> {
     };
     let mut context = digest::Context::new(&digest::SHA256);
     context.update(go_mod.as_bytes());
-    context.update(go_sum.as_bytes());
+    context.update(inputs.as_bytes());
     let key = hexadecimal(context.finish().as_ref().get(..8).unwrap_or_default());
-    Ok(Pins {
-        kubernetes: word_after("k8s.io/kubernetes").context("testcluster/go.mod does not require k8s.io/kubernetes")?,
-        go: word_after("go").context("testcluster/go.mod has no go line")?,
-        key,
-    })
+    let version =
+        versioned.map(|name| word_after(name).with_context(|| format!("it does not require {name}"))).transpose()?;
+    Ok(Pins { version, go: word_after("go").context("it has no go line")?, key })
 }
 
 /// Two digits for each byte.
@@ -71,17 +87,21 @@ mod tests {
     #[test]
     fn pins_are_read_from_the_module_file() {
         let text = "module x\n\ngo 1.26.0\n\ngodebug default=go1.26\n\nrequire (\n\tk8s.io/kube v1\n\tk8s.io/kubernetes v1.36.3 // indirect\n)\n";
-        let pins = parse(text, "sum").unwrap();
-        assert_eq!((pins.kubernetes.as_str(), pins.go.as_str()), ("v1.36.3", "1.26.0"));
-        assert_eq!(parse("go 1.1\nrequire k8s.io/kubernetes v9.9.9\n", "").unwrap().kubernetes, "v9.9.9");
-        parse("go 1.1\n", "").unwrap_err();
+        let kubernetes = Some("k8s.io/kubernetes");
+        let pins = parse(text, "sum", kubernetes).unwrap();
+        assert_eq!((pins.version.as_deref(), pins.go.as_str()), (Some("v1.36.3"), "1.26.0"));
+        let short = parse("go 1.1\nrequire k8s.io/kubernetes v9.9.9\n", "", kubernetes).unwrap();
+        assert_eq!(short.version.as_deref(), Some("v9.9.9"));
+        assert_eq!(parse("go 1.1\n", "", None).unwrap().version, None);
+        parse("go 1.1\n", "", kubernetes).unwrap_err();
     }
 
     #[test]
-    fn the_key_is_of_both_files_in_order() {
-        let a = "go 1.1\nrequire k8s.io/kubernetes v1.0.0\n";
-        assert_ne!(parse(a, "x").unwrap().key, parse(a, "y").unwrap().key);
-        assert_eq!(parse(a, "x").unwrap().key.len(), 16);
+    fn the_key_is_of_all_inputs() {
+        let key = |module: &str, inputs: &str| parse(module, inputs, None).unwrap().key;
+        assert_ne!(key("go 1.1\n", "x"), key("go 1.1\n", "y"));
+        assert_ne!(key("go 1.1\n", "x"), key("go 1.2\n", "x"));
+        assert_eq!(key("go 1.1\n", "x").len(), 16);
     }
 
     #[test]

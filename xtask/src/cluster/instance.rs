@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    net::{IpAddr, Ipv4Addr, TcpStream},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::mpsc::Receiver,
@@ -14,16 +15,24 @@ use anyhow::{Context, Result, bail};
 use super::{
     Limits,
     binaries::Binaries,
-    certificates::{self, Authority},
     flags::Setup,
-    kubeconfig,
+    keys,
+    node::{
+        self,
+        addons::{self, Until},
+        facts, images, network,
+        programs::{self, Programs},
+    },
 };
-use crate::supervise::{
-    children::{self, Children, Program},
-    lifeline::Event,
-    ports,
-    tied::Farewell,
-    workdir::{self, WorkDir},
+use crate::{
+    progress,
+    supervise::{
+        children::{self, Children, Program},
+        lifeline::Event,
+        ports,
+        tied::Farewell,
+        workdir::WorkDir,
+    },
 };
 
 /// The programs by the names of their logs; also what a harness may stop and start.
@@ -35,35 +44,45 @@ const SCHEDULER: &str = "kube-scheduler";
 /// How long a start may take on a busy machine; five to ten seconds are usual.
 const PATIENCE: Duration = Duration::from_mins(3);
 
-/// A control plane and its directory.
+/// What an instance is made of, besides its directory.
+pub(crate) struct Parts<'a> {
+    pub(crate) binaries: &'a Binaries,
+    pub(crate) executable: &'a Path,
+    pub(crate) limits: Limits,
+    /// With a node: its programs, and what must work before the start is complete.
+    pub(crate) node: Option<(&'a Programs, Until)>,
+}
+
+/// A control plane, perhaps with a node, and its directory.
 pub(crate) struct Instance<'a> {
     directory: &'a WorkDir,
-    binaries: &'a Binaries,
-    executable: &'a Path,
-    limits: Limits,
+    parts: Parts<'a>,
+    address: IpAddr,
     port: u16,
     children: Children<'a>,
 }
 
+/// The port of a node cluster's API server, which has a network of its own.
+const NODE_PORT: u16 = 6443;
+
 impl<'a> Instance<'a> {
     /// Starts a control plane and waits until it is usable. Fails when `events` says to stop.
-    pub(crate) fn start(
-        directory: &'a WorkDir,
-        binaries: &'a Binaries,
-        executable: &'a Path,
-        limits: Limits,
-        events: &Receiver<Event>,
-    ) -> Result<Self> {
-        write_keys(directory)?;
+    pub(crate) fn start(directory: &'a WorkDir, parts: Parts<'a>, events: &Receiver<Event>) -> Result<Self> {
+        let address = if parts.node.is_some() { network::NODE } else { IpAddr::V4(Ipv4Addr::LOCALHOST) };
+        keys::write(directory.path(), address, parts.node.is_some())?;
+        let mut instance = Self { directory, parts, address, port: NODE_PORT, children: Children::new(directory) };
+        if let Some((programs, until)) = instance.parts.node {
+            node::prepare(directory, programs)?;
+            instance.start_with_node(programs, until, events)?;
+            return Ok(instance);
+        }
         // A free port may be taken between asking for it and using it.
         for attempt in 1.. {
-            let [port] = ports::free(1)?.try_into().map_err(|_| anyhow::anyhow!("no port"))?;
-            let mut instance =
-                Self { directory, binaries, executable, limits, port, children: Children::new(directory) };
-            match instance.attempt(events) {
+            [instance.port] = ports::free(1)?.try_into().map_err(|_| anyhow::anyhow!("no port"))?;
+            match instance.start_control_plane(events) {
                 Ok(()) => return Ok(instance),
                 Err(_) if attempt < 3 && instance.lost_its_port() => {
-                    drop(instance);
+                    instance.children.stop_all();
                     // Else the next attempt would find the first one's complaint.
                     fs::remove_file(directory.file(&format!("{APISERVER}.log"))).context("cannot remove a log")?;
                 }
@@ -75,7 +94,7 @@ impl<'a> Instance<'a> {
 
     /// The address of the API server.
     pub(crate) fn server(&self) -> String {
-        server(self.port)
+        format!("https://{}:{}", self.address, self.port)
     }
 
     /// The administrator's kubeconfig.
@@ -98,21 +117,35 @@ impl<'a> Instance<'a> {
         if self.children.is_running(name) {
             bail!("{name} is running");
         }
+        if name == programs::KUBELET && !self.children.is_running(programs::CONTAINERD) {
+            bail!("the kubelet ends at once without containerd: start containerd first");
+        }
         self.launch(name)?;
-        if name == APISERVER || name == ETCD {
-            self.wait_for(events, "the API server", Self::api_ready)
-        } else {
-            Ok(())
+        match name {
+            APISERVER | ETCD => self.wait_for(events, "the API server", Self::api_ready),
+            programs::CONTAINERD => self.wait_for(events, "containerd", Self::runtime_ready),
+            // It listens once it has found containerd.
+            programs::KUBELET => self.wait_for(events, "the kubelet", |_| listens(network::NODE, 10250)),
+            programs::REGISTRY => self.wait_for(events, "the registry", |_| listens(network::NODE, 5000)),
+            _ => Ok(()),
         }
     }
 
-    fn attempt(&mut self, events: &Receiver<Event>) -> Result<()> {
-        write_kubeconfigs(self.directory, self.port)?;
+    fn runtime_ready(&self) -> bool {
+        std::os::unix::net::UnixStream::connect(self.directory.file("containerd/containerd.sock")).is_ok()
+    }
+
+    fn start_control_plane(&mut self, events: &Receiver<Event>) -> Result<()> {
+        keys::write_kubeconfigs(self.directory.path(), &self.server(), self.parts.node.is_some())?;
         self.launch(ETCD)?;
         self.launch(APISERVER)?;
         self.wait_for(events, "the API server", Self::api_ready)?;
         self.launch(CONTROLLER_MANAGER)?;
         self.launch(SCHEDULER)?;
+        if self.parts.node.is_some() {
+            // What waits for pods waits for this too.
+            return Ok(());
+        }
         self.wait_for(events, "the ServiceAccount controller", |instance| {
             instance
                 .kubectl(&["get", "serviceaccount", "default", "--namespace=default", "--output=name"])
@@ -120,36 +153,73 @@ impl<'a> Instance<'a> {
         })
     }
 
+    fn start_with_node(&mut self, programs: &Programs, until: Until, events: &Receiver<Event>) -> Result<()> {
+        let start = Instant::now();
+        self.launch(programs::REGISTRY)?;
+        self.launch(programs::CONTAINERD)?;
+        // While they come up, the control plane does.
+        self.wait_for(events, "the registry", |_| listens(network::NODE, 5000))?;
+        let pushes = images::push_all(programs)?;
+        self.start_control_plane(events)?;
+        self.wait_for(events, "containerd", Self::runtime_ready)?;
+        for name in [programs::NETPOL_AGENT, programs::KUBELET, programs::KUBE_PROXY] {
+            self.launch(name)?;
+        }
+        pushes.into_iter().try_for_each(images::Push::finish)?;
+        addons::create(&self.parts.binaries.kubectl, self.directory.path(), programs)?;
+        facts::write(self.directory.path(), &self.server(), &self.parts.binaries.kubectl, programs)?;
+        addons::register_metrics(self.parts.executable, &self.parts.binaries.kubectl, self.directory.path())?;
+        for stage in addons::STAGES.iter().filter(|stage| stage.until <= until) {
+            self.wait_for(events, stage.what, |instance| (stage.ready)(&|arguments| instance.kubectl(arguments)))?;
+            progress::note(&format!("{}: {}", stage.what, progress::since(start)));
+        }
+        Ok(())
+    }
+
     fn launch(&mut self, name: &str) -> Result<()> {
-        let setup = Setup { directory: self.directory.path(), port: self.port, limits: self.limits };
+        let directory = self.directory.path();
+        let setup = Setup {
+            directory,
+            address: self.address,
+            port: self.port,
+            node: self.parts.node.is_some(),
+            limits: self.parts.limits,
+        };
+        let binaries = self.parts.binaries;
         let (name, path, arguments) = match name {
-            ETCD => (ETCD, &self.binaries.etcd, setup.etcd()),
-            APISERVER => (APISERVER, &self.binaries.apiserver, setup.apiserver()),
-            CONTROLLER_MANAGER => (CONTROLLER_MANAGER, &self.binaries.controller_manager, setup.controller_manager()),
-            SCHEDULER => (SCHEDULER, &self.binaries.scheduler, setup.scheduler()),
-            other => {
-                bail!("no program is called {other:?}: use {ETCD}, {APISERVER}, {CONTROLLER_MANAGER} or {SCHEDULER}")
+            ETCD => (ETCD, binaries.etcd.clone(), setup.etcd()),
+            APISERVER if setup.node => {
+                let (path, arguments) = programs::inside(directory, &binaries.apiserver, setup.apiserver());
+                (APISERVER, path, arguments)
             }
+            APISERVER => (APISERVER, binaries.apiserver.clone(), setup.apiserver()),
+            CONTROLLER_MANAGER => (CONTROLLER_MANAGER, binaries.controller_manager.clone(), setup.controller_manager()),
+            SCHEDULER => (SCHEDULER, binaries.scheduler.clone(), setup.scheduler()),
+            other => match self.parts.node.and_then(|(programs, _)| programs.command(other, directory)) {
+                Some(command) => command,
+                None => bail!(
+                    "no program is called {other:?}: use {ETCD}, {APISERVER}, {CONTROLLER_MANAGER}, {SCHEDULER} or, of a node, kubelet, containerd, kube-proxy, netpol, registry"
+                ),
+            },
         };
         self.children.start(&Program {
             name,
-            path,
+            path: &path,
             arguments,
             farewell: Farewell::Kill,
             user: None,
-            executable: self.executable,
+            executable: self.parts.executable,
         })
     }
 
     fn api_ready(&self) -> bool {
         // Asking costs a process; a listening port is the earliest time it can succeed.
-        std::net::TcpStream::connect_timeout(&([127, 0, 0, 1], self.port).into(), Duration::from_millis(200)).is_ok()
-            && self.kubectl(&["get", "--raw=/readyz"]).trim() == "ok"
+        listens(self.address, self.port) && self.kubectl(&["get", "--raw=/readyz"]).trim() == "ok"
     }
 
     /// What kubectl prints; empty on any failure.
     fn kubectl(&self, arguments: &[&str]) -> String {
-        Command::new(&self.binaries.kubectl)
+        Command::new(&self.parts.binaries.kubectl)
             .arg("--kubeconfig")
             .arg(self.kubeconfig())
             .arg("--cache-dir")
@@ -189,48 +259,7 @@ impl<'a> Instance<'a> {
     }
 }
 
-fn server(port: u16) -> String {
-    format!("https://127.0.0.1:{port}")
-}
-
-/// What does not depend on the port.
-fn write_keys(directory: &WorkDir) -> Result<()> {
-    let authority = Authority::new("kubeop-test-ca")?;
-    let (own, serving) = (authority.pair(), authority.server()?);
-    let (token_key, token_public) = certificates::token_key()?;
-    for (name, text) in [
-        ("ca.crt", own.certificate),
-        ("ca.key", own.key),
-        ("apiserver.crt", serving.certificate),
-        ("apiserver.key", serving.key),
-        ("sa.key", token_key),
-        ("sa.pub", token_public),
-    ] {
-        workdir::write_private(&directory.file(name), &text)?;
-    }
-    for (name, user, group) in USERS {
-        let pair = authority.client(user, group)?;
-        workdir::write_private(&directory.file(&format!("{name}.crt")), &pair.certificate)?;
-        workdir::write_private(&directory.file(&format!("{name}.key")), &pair.key)?;
-    }
-    Ok(())
-}
-
-/// File, user and group of each client.
-const USERS: [(&str, &str, Option<&str>); 3] = [
-    ("kubeconfig", "kubeop-test-admin", Some("system:masters")),
-    ("controller-manager.kubeconfig", "system:kube-controller-manager", None),
-    ("scheduler.kubeconfig", "system:kube-scheduler", None),
-];
-
-fn write_kubeconfigs(directory: &WorkDir, port: u16) -> Result<()> {
-    let read = |name: &str| fs::read_to_string(directory.file(name)).with_context(|| format!("cannot read {name}"));
-    let authority = read("ca.crt")?;
-    for (name, user, _) in USERS {
-        let pair =
-            certificates::Pair { certificate: read(&format!("{name}.crt"))?, key: read(&format!("{name}.key"))? };
-        let text = kubeconfig::text("kubeop-test", &server(port), &authority, user, &pair);
-        workdir::write_private(&directory.file(name), &text)?;
-    }
-    Ok(())
+/// Whether somebody accepts connections there.
+fn listens(address: IpAddr, port: u16) -> bool {
+    TcpStream::connect_timeout(&(address, port).into(), Duration::from_millis(200)).is_ok()
 }

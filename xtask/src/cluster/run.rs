@@ -1,7 +1,7 @@
 //! `cluster run`: the supervisor of one test cluster.
 //!
 //! Protocol with a harness: it holds our standard input open; we print `ready` once, after `kubeconfig` is written. A line `stop <program>` or
-//! `start <program>` is answered by `ok` or `error: ...`. End of input, SIGTERM or SIGINT ends the cluster and removes all it made.
+//! `start <program>` is answered by `ok` or `error: ...`; the same lines are taken by the socket `control` ([`super::control`]). End of input, SIGTERM or SIGINT ends the cluster and removes all it made.
 
 use std::{
     fs,
@@ -15,7 +15,12 @@ use std::{
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
-use super::{Limits, binaries, instance::Instance};
+use super::{
+    Limits, Node, binaries,
+    control::{self, Control},
+    instance::{Instance, Parts},
+    node::{self, programs::Programs},
+};
 use crate::{
     environment,
     supervise::{
@@ -38,6 +43,8 @@ pub(crate) struct Options {
     detached: bool,
     #[command(flatten)]
     limits: Limits,
+    #[command(flatten)]
+    node: Node,
 }
 
 /// Runs the cluster to its end.
@@ -46,27 +53,52 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let events = lifeline::watch(if options.detached { Tie::Detached } else { Tie::Stdin })?;
     let binaries = binaries::resolve()?;
     let name = options.name.clone().unwrap_or_else(|| format!("run-{}", std::process::id()));
+    let programs = if options.node.wanted {
+        if let Err(reason) = node::requirements::install_if(options.node.install)? {
+            return super::unavailable(&reason);
+        }
+        Some(Programs::resolve()?)
+    } else {
+        None
+    };
+    // Given back last, after the directory and all that belongs to it.
+    let _claim = programs.as_ref().map(|_| node::Claim::take(&name)).transpose()?;
     let directory = WorkDir::claim("cluster", &name, 0o700)?;
-    let mut instance = Instance::start(&directory, &binaries, &executable, options.limits, &events)?;
+    let parts = Parts {
+        binaries: &binaries,
+        executable: &executable,
+        limits: options.limits,
+        node: programs.as_ref().map(|programs| (programs, options.node.wait)),
+    };
+    let mut instance = Instance::start(&directory, parts, &events)?;
+    let control = Control::listen(directory.path())?;
     let copy = options.kubeconfig.as_deref().map(|path| Copy::write(path, &instance.kubeconfig())).transpose()?;
     fs::write(directory.file("server"), instance.server()).context("cannot note the server's address")?;
     say("ready")?;
-    let outcome = serve(&mut instance, &events);
+    let outcome = serve(&mut instance, &control, &events);
     drop(copy);
     drop(instance);
     outcome.map(|()| ExitCode::SUCCESS)
 }
 
-fn serve(instance: &mut Instance<'_>, events: &Receiver<Event>) -> Result<()> {
+fn serve(instance: &mut Instance<'_>, control: &Control, events: &Receiver<Event>) -> Result<()> {
     loop {
-        match events.recv_timeout(Duration::from_millis(500)) {
+        match events.recv_timeout(Duration::from_millis(100)) {
             Ok(Event::ParentGone | Event::Signal) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
             Err(RecvTimeoutError::Timeout) => instance.check()?,
-            Ok(Event::Line(line)) => match command(instance, &line, events) {
-                Ok(()) => say("ok")?,
-                Err(error) => say(&format!("error: {}", format!("{error:#}").replace('\n', " ")))?,
-            },
+            Ok(Event::Line(line)) => say(&obey(instance, &line, events))?,
         }
+        while let Some((line, stream)) = control.asked() {
+            control::answer(stream, &obey(instance, &line, events));
+        }
+    }
+}
+
+/// Does what a line says; returns the answer.
+fn obey(instance: &mut Instance<'_>, line: &str, events: &Receiver<Event>) -> String {
+    match command(instance, line, events) {
+        Ok(()) => "ok".to_owned(),
+        Err(error) => format!("error: {}", format!("{error:#}").replace('\n', " ")),
     }
 }
 

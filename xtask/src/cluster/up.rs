@@ -3,13 +3,15 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::ExitCode,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
+use clap::ValueEnum as _;
 use rustix::process::Signal;
 
-use super::{Named, binaries};
+use super::{Named, binaries, node};
 use crate::{
     environment, progress,
     supervise::{
@@ -20,15 +22,31 @@ use crate::{
 };
 
 /// Starts a cluster that runs until [`down`]; one that runs already is only shown.
-pub(crate) fn up(options: &Named) -> Result<()> {
+pub(crate) fn up(options: &Named) -> Result<ExitCode> {
     let name = &options.name.name;
     workdir::check_name(name)?;
     if let Some(found) = find(name)? {
         progress::note(&format!("the test cluster {name:?} is running already"));
+        if options.node.wanted {
+            // Fails if that one has no node.
+            node::facts::read(&found.path)?;
+        }
         show(name, &found.path.join("kubeconfig"));
-        return Ok(());
+        return Ok(ExitCode::SUCCESS);
+    }
+    if options.node.wanted {
+        // Before what takes long.
+        if let Err(reason) = node::requirements::install_if(options.node.install)? {
+            return super::unavailable(&reason);
+        }
+        // What a dead one left must not count as one that runs.
+        workdir::sweep()?;
+        drop(node::Claim::take(name)?);
     }
     let binaries = binaries::resolve()?;
+    if options.node.wanted {
+        node::programs::Programs::resolve()?;
+    }
     let signals = lifeline::signals()?;
     let start = Instant::now();
     let kubeconfig = options
@@ -40,6 +58,10 @@ pub(crate) fn up(options: &Named) -> Result<()> {
     let mut arguments: Vec<String> = ["cluster", "run", "--detached", "--name", name].map(str::to_owned).to_vec();
     arguments.extend(["--kube-api-qps".to_owned(), options.limits.kube_api_qps.to_string()]);
     arguments.extend(["--kube-api-burst".to_owned(), options.limits.kube_api_burst.to_string()]);
+    if options.node.wanted {
+        let until = options.node.wait.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
+        arguments.extend(["--node".to_owned(), format!("--wait={until}")]);
+    }
     if let Some(path) = &kubeconfig {
         arguments.extend(["--kubeconfig".to_owned(), path.display().to_string()]);
     }
@@ -56,12 +78,21 @@ pub(crate) fn up(options: &Named) -> Result<()> {
         progress::since(start),
         binaries.kubectl.display()
     ));
-    let path = match kubeconfig {
-        Some(path) => path,
-        None => workdir::base()?.join(format!("cluster-{name}")).join("kubeconfig"),
-    };
-    show(name, &path);
-    Ok(())
+    let directory = workdir::base()?.join(format!("cluster-{name}"));
+    if options.node.wanted {
+        progress::note(&format!("what tests must know: {}", directory.join("node.json").display()));
+    }
+    show(name, &kubeconfig.unwrap_or_else(|| directory.join("kubeconfig")));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The directory of a running cluster.
+pub(crate) fn directory(name: &str) -> Result<PathBuf> {
+    workdir::check_name(name)?;
+    match find(name)? {
+        Some(found) => Ok(found.path),
+        None => bail!("no test cluster {name:?} is running (start one: cargo xtask cluster up)"),
+    }
 }
 
 fn show(name: &str, kubeconfig: &Path) {

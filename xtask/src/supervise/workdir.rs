@@ -15,7 +15,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
 
-use super::process;
+use super::{leftovers, process};
 
 /// A claimed directory; dropping it removes it.
 #[derive(Debug)]
@@ -241,6 +241,7 @@ fn sweep_locked(base: &Path) -> Result<()> {
 }
 
 fn remove(path: &Path) -> Result<()> {
+    leftovers::clean(path)?;
     // A program that is just ending may still create a file while its directory is emptied.
     for attempt in 0.. {
         match fs::remove_dir_all(path) {

@@ -54,8 +54,9 @@ async fn connect(address: SocketAddr, roots: &[&rcgen::Certificate]) -> std::io:
     TlsConnector::from(Arc::new(config)).connect(name, TcpStream::connect(address).await?).await
 }
 
-async fn healthz(stream: &mut TlsStream<TcpStream>) -> String {
-    stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+/// Asks over the connection; that a review must be posted is the answer.
+async fn ask(stream: &mut TlsStream<TcpStream>) -> String {
+    stream.write_all(b"GET /admit HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
     let mut buffer = [0; 1024];
     let length = stream.read(&mut buffer).await.unwrap();
     String::from_utf8_lossy(&buffer[..length]).into_owned()
@@ -70,7 +71,7 @@ async fn a_new_certificate_is_served_at_once_and_open_connections_live_on() {
     let address = socket.local_addr().unwrap();
     let serving = tokio::spawn(listener::serve(
         socket,
-        Some(acceptor(certificates.clone()).unwrap()),
+        acceptor(certificates.clone()).unwrap(),
         router(reviewer),
         shutdown.clone(),
     ));
@@ -79,14 +80,14 @@ async fn a_new_certificate_is_served_at_once_and_open_connections_live_on() {
     let (new_key, new) = issue(2091);
     certificates.update(Some(secret_of(&old.pem(), &old_key.serialize_pem())));
     let mut first = connect(address, &[&old]).await.unwrap();
-    assert!(healthz(&mut first).await.starts_with("HTTP/1.1 200"));
+    assert!(ask(&mut first).await.starts_with("HTTP/1.1 405"));
     assert!(connect(address, &[&new]).await.is_err());
 
     certificates.update(Some(secret_of(&new.pem(), &new_key.serialize_pem())));
     let mut second = connect(address, &[&new]).await.unwrap();
     assert_eq!(second.get_ref().1.peer_certificates().unwrap()[0], *new.der());
-    assert!(healthz(&mut second).await.starts_with("HTTP/1.1 200"));
-    assert!(healthz(&mut first).await.starts_with("HTTP/1.1 200"));
+    assert!(ask(&mut second).await.starts_with("HTTP/1.1 405"));
+    assert!(ask(&mut first).await.starts_with("HTTP/1.1 405"));
     assert!(connect(address, &[&old]).await.is_err());
 
     // What is broken takes nothing away.

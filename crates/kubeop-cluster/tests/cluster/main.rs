@@ -13,7 +13,7 @@ use kubeop_cluster::address::AddressPolicy;
 use kubeop_cluster::apply::{self, Deleted, Kind, Target, Written};
 use kubeop_cluster::client::{ServiceAccountName, as_service_account, connect};
 use kubeop_cluster::kubeconfig::{Intake, Kubeconfig};
-use kubeop_cluster::lease::{Terms, campaign};
+use kubeop_cluster::lease::{Standing, Terms, campaign};
 use kubeop_cluster::mirror::{Event, mirror};
 use kubeop_cluster::{bootstrap, credential, policy, probe, status};
 use kubeop_core::ErrorKind;
@@ -21,7 +21,7 @@ use kubeop_core::clock::SystemClock;
 use kubeop_core::id::{InstanceId, KubeconfigId, ProjectId};
 use kubeop_core::name::{ACCESS_NAMESPACE, Label, SYSTEM_NAMESPACE};
 use kubeop_core::policy::RawPolicy;
-use kubeop_plan::install::{self, Options};
+use kubeop_plan::install::{self, Home, Options};
 use secrecy::ExposeSecret;
 use serde_json::json;
 use std::sync::Arc;
@@ -58,7 +58,12 @@ const INSTANCE: InstanceId = InstanceId(Uuid::from_u128(0x7e57));
 /// Installs kubeOP, which every test may do at any time.
 async fn prepared() -> Client {
     let client = client();
-    let options = Options { version: "test".into(), webhook: None, policy: RawPolicy::default() };
+    let options = Options {
+        version: "test".into(),
+        home: Home::Process(None),
+        policy: RawPolicy::default(),
+        metrics_server: None,
+    };
     bootstrap::install(&client, &install::objects(&options).unwrap(), INSTANCE).await.unwrap();
     client
 }
@@ -314,23 +319,24 @@ async fn of_two_candidates_one_leads_and_the_other_follows_at_once_after_release
         };
         (campaign(client.clone(), terms, Arc::new(SystemClock), stop.clone()), stop)
     };
+    let leads = |standing: &Standing| *standing == Standing::Leads;
     let ((mut one, first), stop_one) = stand("one");
-    tokio::time::timeout(Duration::from_secs(2), one.wait_for(|leads| *leads)).await.unwrap().unwrap();
+    tokio::time::timeout(Duration::from_secs(2), one.wait_for(leads)).await.unwrap().unwrap();
     let ((mut two, second), stop_two) = stand("two");
     tokio::time::sleep(Duration::from_secs(4)).await;
-    assert!(*one.borrow() && !*two.borrow());
+    assert_eq!((*one.borrow(), *two.borrow()), (Standing::Leads, Standing::Follows));
     stop_one.cancel();
     first.await.unwrap();
-    assert!(!*one.borrow());
+    assert_eq!(*one.borrow(), Standing::Unknown);
     let released = std::time::Instant::now();
-    tokio::time::timeout(Duration::from_secs(2), two.wait_for(|leads| *leads)).await.unwrap().unwrap();
+    tokio::time::timeout(Duration::from_secs(2), two.wait_for(leads)).await.unwrap().unwrap();
     assert!(released.elapsed() < Duration::from_secs(1));
     // A leader that dies is replaced after the duration.
     second.abort();
     drop(stop_two);
     let ((mut three, third), stop_three) = stand("three");
     let died = std::time::Instant::now();
-    tokio::time::timeout(Duration::from_secs(6), three.wait_for(|leads| *leads)).await.unwrap().unwrap();
+    tokio::time::timeout(Duration::from_secs(6), three.wait_for(leads)).await.unwrap().unwrap();
     assert!(died.elapsed() >= Duration::from_millis(2500), "{:?}", died.elapsed());
     stop_three.cancel();
     third.await.unwrap();

@@ -97,14 +97,14 @@ async fn stay(manager: &Arc<Manager>, id: ClusterId, resumed: &mut bool) -> Resu
 /// Whether the cluster is set up; if not, and it is wanted, tries to.
 async fn set_up(manager: &Manager, row: &Cluster, resumed: &mut bool) -> Result<bool> {
     match row.bootstrap_state {
-        BootstrapState::None => Ok(false),
+        BootstrapState::None | BootstrapState::Removing => Ok(false),
         BootstrapState::Pending if manager.clock.now().duration_since(row.updated_at) < SETUP_GRACE => Ok(false),
         BootstrapState::Pending | BootstrapState::Failed => {
             *resumed = bootstrap::run(manager, row).await.is_some();
             Ok(*resumed)
         }
         BootstrapState::Done => {
-            if manager.host.is_some() && !*resumed {
+            if (manager.host.is_some() || manager.config.bootstrap_on_start) && !*resumed {
                 bootstrap::resume(manager, row).await?;
                 *resumed = true;
             }

@@ -22,6 +22,7 @@ use kubeop_manager::metrics::Metrics;
 use kubeop_manager::state::Manager;
 use kubeop_manager::sync::Wake;
 use kubeop_manager::vault::MasterKey;
+use kubeop_plan::install::MetricsServer;
 use kubeop_store::{Options, Store, TextMap, cluster, encryption_seed};
 use prometheus_client::registry::Registry;
 use secrecy::SecretSlice;
@@ -60,6 +61,9 @@ pub(crate) fn config() -> Config {
         currency: Currency::parse("USD").unwrap(),
         invoice_grace: SignedDuration::from_hours(72),
         rate_limit: 0,
+        operator_image: "ghcr.io/kubeop/kubeop:test".to_owned(),
+        metrics_server: MetricsServer { image: "metrics-server:test".to_owned(), insecure_kubelets: false },
+        bootstrap_on_start: false,
         build: Build { version: "0".into(), commit: "c".into(), built_at: "b".into(), rust: "r".into() },
     }
 }

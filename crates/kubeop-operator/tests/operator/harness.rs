@@ -14,7 +14,7 @@ use kubeop_core::id::InstanceId;
 use kubeop_core::policy::RawPolicy;
 use kubeop_crds::conditions::{READY, find};
 use kubeop_crds::{App, DnsRecord, Project, Tenant};
-use kubeop_plan::install::{self, Options};
+use kubeop_plan::install::{self, Home, Options};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use std::fmt::Debug;
@@ -59,7 +59,12 @@ fn operator() -> Arc<Running> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         runtime.block_on(async move {
             let registered = admin();
-            let options = Options { version: "test".into(), webhook: None, policy: RawPolicy::default() };
+            let options = Options {
+                version: "test".into(),
+                home: Home::Process(None),
+                policy: RawPolicy::default(),
+                metrics_server: None,
+            };
             bootstrap::install(&registered, &install::objects(&options).unwrap(), INSTANCE).await.unwrap();
             publish(&registered, &usual_policy()).await;
             let client =
@@ -71,6 +76,7 @@ fn operator() -> Arc<Running> {
                 identity: format!("test-{}", fresh()),
                 clock: Arc::new(SystemClock),
                 ids: Arc::new(SystemIds),
+                readiness: kubeop_operator::Readiness::default(),
             };
             let mut registry = prometheus_client::registry::Registry::default();
             let metrics = kubeop_operator::metrics::Metrics::register(&mut registry);

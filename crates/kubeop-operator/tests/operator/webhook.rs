@@ -105,7 +105,7 @@ async fn the_webhook_gets_a_certificate_and_fails_closed_only_after_it_answered(
 
     // Installing again leaves what the operator decided.
     let live = api.get(names::WEBHOOK).await.unwrap();
-    let again = kubeop_plan::install::keep_live(wanted.clone(), &live);
+    let again = webhook::keep_live(wanted.clone(), &live);
     api.patch(names::WEBHOOK, &PatchParams::apply("kubeop").force(), &Patch::Apply(&again)).await.unwrap();
     let config = api.get(names::WEBHOOK).await.unwrap();
     assert!(trusted(&config) && policy(&config, names::WEBHOOK_PROJECTS) == "Fail");

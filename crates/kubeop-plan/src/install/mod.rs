@@ -1,13 +1,19 @@
 //! The objects of an installation, as one table that bootstrap, `kubeop dev` and the chart share.
 //!
-//! Invariant: the table is in the order of application: guards stand before anyone gets rights, rights before anything runs, the webhook last.
+//! Invariant: the table is in the order of application: guards stand before anyone gets rights, rights before anything runs, the webhook after what answers it.
 
 pub mod guards;
+mod live;
+mod metrics_server;
 pub mod names;
+mod pods;
 pub mod roles;
 pub mod webhook;
 
-pub use webhook::{WebhookTarget, keep_live};
+pub use live::{KEPT, keep_live};
+pub use metrics_server::MetricsServer;
+pub use pods::Pods;
+pub use webhook::WebhookTarget;
 
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use kube::core::DynamicObject;
@@ -24,10 +30,34 @@ use std::collections::BTreeMap;
 pub struct Options {
     /// Version of the kubeOP that installs, for an annotation.
     pub version: String,
-    /// Where the API server reaches admission; without it no webhook is registered.
-    pub webhook: Option<WebhookTarget>,
+    /// Where operator and admission run.
+    pub home: Home,
     /// The platform policy of a cluster that has none yet.
     pub policy: RawPolicy,
+    /// A metrics server, if it is to be installed too.
+    pub metrics_server: Option<MetricsServer>,
+}
+
+/// Where operator and admission run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Home {
+    /// In a process outside the cluster (`kubeop dev`), which the API server reaches at `https://host:port`, if admission is wanted.
+    Process(Option<String>),
+    /// As pods in the cluster.
+    Pods(Pods),
+}
+
+impl Home {
+    /// Where the API server reaches admission, if that is wanted.
+    fn webhook(&self) -> Option<WebhookTarget> {
+        match self {
+            Self::Process(url) => url.clone().map(WebhookTarget::Url),
+            Self::Pods(pods) => pods.admission.then(|| WebhookTarget::Service {
+                name: names::ADMISSION_ACCOUNT.to_owned(),
+                port: names::ADMISSION_PORT,
+            }),
+        }
+    }
 }
 
 /// How an object is written.
@@ -46,8 +76,6 @@ pub struct Item {
     pub object: DynamicObject,
     /// How it is written.
     pub mode: Mode,
-    /// Whether uninstalling leaves it (CRDs: deleting them would delete every tenant's resources).
-    pub keep: bool,
 }
 
 /// All objects, in the order in which they are applied; uninstalling goes backwards.
@@ -57,35 +85,53 @@ pub struct Item {
 pub fn objects(options: &Options) -> Result<Vec<Item>> {
     let mut table = Table { items: Vec::new(), version: &options.version };
     for name in [SYSTEM_NAMESPACE, ACCESS_NAMESPACE] {
-        table.push(namespace(name), Mode::Apply, true)?;
+        table.push(namespace(name))?;
     }
     for crd in kubeop_crds::all() {
-        table.push(crd, Mode::Apply, true)?;
+        table.push(crd)?;
     }
     // The guard of egress denies everything while there is no policy to read.
-    table.push(crate::policy::to_config_map(&options.policy, "0"), Mode::CreateIfMissing, false)?;
+    table.push_as(crate::policy::to_config_map(&options.policy, "0"), Mode::CreateIfMissing)?;
     for (policy, binding) in guards::all() {
-        table.push(policy, Mode::Apply, false)?;
-        table.push(binding, Mode::Apply, false)?;
+        table.push(policy)?;
+        table.push(binding)?;
     }
     for name in [names::MANAGER_ACCOUNT, names::OPERATOR_ACCOUNT, names::ADMISSION_ACCOUNT] {
-        table.push(account(name), Mode::Apply, false)?;
+        table.push(account(name))?;
     }
     let rights = roles::all();
     for role in rights.cluster_roles {
-        table.push(role, Mode::Apply, false)?;
+        table.push(role)?;
     }
     for role in rights.roles {
-        table.push(role, Mode::Apply, false)?;
+        table.push(role)?;
     }
     for binding in rights.role_bindings {
-        table.push(binding, Mode::Apply, false)?;
+        table.push(binding)?;
     }
     for binding in rights.cluster_role_bindings {
-        table.push(binding, Mode::Apply, false)?;
+        table.push(binding)?;
     }
-    if let Some(target) = &options.webhook {
-        table.push(webhook::build(target), Mode::Apply, false)?;
+    if let Home::Pods(pods) = &options.home {
+        table.push(pods::priority())?;
+        for policy in pods::network_policies(pods) {
+            table.push(policy)?;
+        }
+        for workload in pods::workloads(pods) {
+            table.push(workload.budget)?;
+            if let Some(service) = workload.service {
+                table.push(service)?;
+            }
+            table.push(workload.deployment)?;
+        }
+    }
+    if let Some(target) = options.home.webhook() {
+        table.push(webhook::build(&target))?;
+    }
+    if let Some(server) = &options.metrics_server {
+        for object in metrics_server::objects(server) {
+            table.push(object)?;
+        }
     }
     Ok(table.items)
 }
@@ -96,7 +142,11 @@ struct Table<'a> {
 }
 
 impl Table<'_> {
-    fn push(&mut self, object: impl Serialize, mode: Mode, keep: bool) -> Result<()> {
+    fn push(&mut self, object: impl Serialize) -> Result<()> {
+        self.push_as(object, Mode::Apply)
+    }
+
+    fn push_as(&mut self, object: impl Serialize, mode: Mode) -> Result<()> {
         let value = serde_json::to_value(object).map_err(Error::internal)?;
         let mut object: DynamicObject = serde_json::from_value(value).map_err(Error::internal)?;
         let marks = object.metadata.labels.get_or_insert_default();
@@ -104,7 +154,7 @@ impl Table<'_> {
         marks.entry(labels::MANAGED_BY.to_owned()).or_insert_with(|| labels::INSTALLER.to_owned());
         let notes = object.metadata.annotations.get_or_insert_default();
         notes.insert(labels::INSTALLED_VERSION.to_owned(), self.version.to_owned());
-        self.items.push(Item { object, mode, keep });
+        self.items.push(Item { object, mode });
         Ok(())
     }
 }
@@ -141,8 +191,8 @@ mod tests {
     use super::*;
 
     fn options() -> Options {
-        let webhook = Some(WebhookTarget::Url("https://127.0.0.1:9443".to_owned()));
-        Options { version: "1.2.3".to_owned(), webhook, policy: RawPolicy::default() }
+        let home = Home::Pods(Pods { image: "ghcr.io/kubeop/kubeop:1.2.3".to_owned(), admission: true });
+        Options { version: "1.2.3".to_owned(), home, policy: RawPolicy::default(), metrics_server: None }
     }
 
     #[test]
@@ -160,6 +210,9 @@ mod tests {
             "Role",
             "RoleBinding",
             "ClusterRoleBinding",
+            "PriorityClass",
+            "NetworkPolicy",
+            "Service",
             "ValidatingWebhookConfiguration",
         ];
         assert!(kinds.windows(2).all(|pair| position(pair[0]) < position(pair[1])));
@@ -176,13 +229,28 @@ mod tests {
             assert_eq!(meta.labels.as_ref().unwrap()[labels::PART_OF], "kubeop");
             assert_eq!(meta.annotations.as_ref().unwrap()[labels::INSTALLED_VERSION], "1.2.3");
         }
-        let kept = items.iter().filter(|item| item.keep).count();
-        assert_eq!(kept, 2 + 6, "namespaces and CRDs stay");
     }
 
     #[test]
     fn without_a_target_there_is_no_webhook() {
-        let items = objects(&Options { webhook: None, ..options() }).unwrap();
-        assert!(items.iter().all(|item| item.object.types.as_ref().unwrap().kind != "ValidatingWebhookConfiguration"));
+        let without = Pods { image: "kubeop".to_owned(), admission: false };
+        for home in [Home::Process(None), Home::Pods(without)] {
+            let items = objects(&Options { home, ..options() }).unwrap();
+            let kinds = || items.iter().map(|item| item.object.types.as_ref().unwrap().kind.as_str());
+            assert!(kinds().all(|kind| kind != "ValidatingWebhookConfiguration" && kind != "Service"));
+        }
+    }
+
+    #[test]
+    fn a_metrics_server_comes_only_when_asked_for() {
+        let named = |options: &Options| {
+            objects(options)
+                .unwrap()
+                .iter()
+                .any(|item| item.object.metadata.name.as_deref() == Some(names::METRICS_API))
+        };
+        assert!(!named(&options()));
+        let server = MetricsServer { image: "metrics-server".to_owned(), insecure_kubelets: false };
+        assert!(named(&Options { metrics_server: Some(server), ..options() }));
     }
 }

@@ -36,6 +36,12 @@ pub const ADMIT_PATH: &str = "/admit";
 pub const CANARY_PATH: &str = "/canary";
 /// Secret with admission's certificate and key, in `kubeop-system`.
 pub const TLS_SECRET: &str = "kubeop-admission-tls";
+/// Port of admission's Service, which is named as its account.
+pub const ADMISSION_PORT: i32 = 443;
+/// PriorityClass of our own pods.
+pub const PRIORITY: &str = "kubeop-platform";
+/// The `APIService` of resource metrics.
+pub const METRICS_API: &str = "v1beta1.metrics.k8s.io";
 /// Lease of the operator's leader, in `kubeop-system`.
 pub const OPERATOR_LEASE: &str = "kubeop-operator";
 

@@ -30,6 +30,8 @@ pub enum BootstrapState {
     Done,
     /// Failed; the message says why.
     Failed,
+    /// What was installed is being removed: the cluster takes no new tenants.
+    Removing,
 }
 
 impl BootstrapState {
@@ -40,6 +42,7 @@ impl BootstrapState {
             Self::Pending => "pending",
             Self::Done => "done",
             Self::Failed => "failed",
+            Self::Removing => "removing",
         }
     }
 }
@@ -48,7 +51,7 @@ impl TryFrom<Text> for BootstrapState {
     type Error = crate::StoreError;
 
     fn try_from(text: Text) -> Result<Self, Self::Error> {
-        [Self::None, Self::Pending, Self::Done, Self::Failed]
+        [Self::None, Self::Pending, Self::Done, Self::Failed, Self::Removing]
             .into_iter()
             .find(|state| state.as_str() == text.0)
             .ok_or_else(|| crate::StoreError::Defect(format!("unknown bootstrap state {:?}", text.0)))

@@ -160,6 +160,7 @@ async fn operator(
             identity,
             clock: Arc::clone(&clock),
             ids: Arc::new(SystemIds),
+            readiness: kubeop_operator::Readiness::default(),
         };
         if let Err(error) = kubeop_operator::run(config, metrics.clone(), cancel.clone()).await {
             tracing::error!(error = %error.chain(), "operator ended, starting it again");

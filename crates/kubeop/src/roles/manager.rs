@@ -38,7 +38,7 @@ pub(crate) async fn serve(
         .with_context(|| format!("KUBEOP_HTTP_ADDR: {listen} cannot be used (is another process serving there?)"))?;
     if let Some(text) = &args.metrics_addr {
         let address = address("KUBEOP_METRICS_ADDR", text)?;
-        tokio::spawn(metrics::serve(address, Arc::clone(&registry), shutdown.clone()));
+        tokio::spawn(metrics::serve(address, Arc::clone(&registry), Vec::new, shutdown.clone()));
     }
     if !config.require_auth {
         tracing::warn!("authentication is off: everybody who reaches this address may do everything");

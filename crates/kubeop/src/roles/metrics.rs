@@ -4,7 +4,7 @@
 
 use anyhow::Context;
 use axum::Router;
-use axum::http::header;
+use axum::http::{StatusCode, header};
 use axum::routing::get;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
@@ -13,10 +13,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-/// Serves `/metrics` and `/healthz` until `shutdown`.
+/// Serves `/metrics`, `/healthz` and `/readyz` until `shutdown`; `problems` tells why the role is not ready, a sentence each.
 pub(crate) async fn serve(
     address: SocketAddr,
     registry: Arc<Mutex<Registry>>,
+    problems: impl Fn() -> Vec<String> + Clone + Send + Sync + 'static,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let listener =
@@ -30,7 +31,14 @@ pub(crate) async fn serve(
             ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
         }
     };
-    let app = Router::new().route("/metrics", get(metrics)).route("/healthz", get(async || "ok"));
+    let ready = async move || match problems() {
+        problems if problems.is_empty() => (StatusCode::OK, "ok".to_owned()),
+        problems => (StatusCode::SERVICE_UNAVAILABLE, problems.join("\n")),
+    };
+    let app = Router::new()
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(async || "ok"))
+        .route("/readyz", get(ready));
     kubeop_manager::http::server::serve(listener, app, shutdown).await?;
     Ok(())
 }

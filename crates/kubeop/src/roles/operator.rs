@@ -19,15 +19,21 @@ pub(crate) async fn run(args: ClusterArgs) -> anyhow::Result<()> {
     let shutdown = shutdown::token()?;
     let registry = Arc::new(Mutex::new(Registry::default()));
     let metrics_addr = address("KUBEOP_METRICS_ADDR", &args.metrics_addr)?;
-    let serving = tokio::spawn(metrics::serve(metrics_addr, Arc::clone(&registry), shutdown.clone()));
+    let readiness = kubeop_operator::Readiness::default();
+    let problems = {
+        let readiness = readiness.clone();
+        move || readiness.problems()
+    };
+    let serving = tokio::spawn(metrics::serve(metrics_addr, Arc::clone(&registry), problems, shutdown.clone()));
     let metrics =
         kubeop_operator::metrics::Metrics::register(&mut registry.lock().unwrap_or_else(PoisonError::into_inner));
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let config = kubeop_operator::Config {
         client: client(&args)?,
-        identity: format!("kubeop-operator-{}", SystemIds.next()),
+        identity: args.pod_name.clone().unwrap_or_else(|| format!("kubeop-operator-{}", SystemIds.next())),
         clock,
         ids: Arc::new(SystemIds),
+        readiness,
     };
     kubeop_operator::run(config, metrics, shutdown).await?;
     serving.await.context("the metrics listener panicked")?

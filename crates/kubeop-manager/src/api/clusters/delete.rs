@@ -12,8 +12,9 @@ use crate::http::params::{IfMatch, ItemId, Query, switch};
 use crate::sync::objects;
 use kubeop_api::cluster::Cluster as Answer;
 use kubeop_api::resource::DeleteQuery;
-use kubeop_core::Error;
-use kubeop_store::{cluster, cluster_object, tenant};
+use kubeop_core::{Error, Result};
+use kubeop_store::cluster::{self, BootstrapState, Cluster};
+use kubeop_store::{cluster_object, tenant};
 
 /// Forgets a cluster; with `?uninstall=true` also removes what kubeOP installed there.
 pub async fn handle(
@@ -26,10 +27,7 @@ pub async fn handle(
     let uninstall = switch("uninstall", query.uninstall.as_deref())?;
     let row = get::find(&mut caller.read().await?.conn(), &id).await?;
     if_match.check(row.version)?;
-    refuse_with_tenants(&caller, row.id).await?;
-    if uninstall {
-        bootstrap::uninstall(manager, &row).await?;
-    }
+    let left = if uninstall { remove(&caller, &row).await? } else { Vec::new() };
     let mut tx = caller.change().await?;
     let mut row = cluster::lock(&mut tx.conn(), row.id)
         .await?
@@ -42,9 +40,12 @@ pub async fn handle(
     if !cluster::mark_deleted(&mut tx.conn(), &mut row, manager.clock.now()).await? {
         return Err(Error::conflict("the cluster was changed at the same time: read it again").into());
     }
-    let detail = if uninstall { "uninstalled" } else { "" };
-    let deed =
-        Deed { verb: "delete", kind: KIND, id: row.id.to_string(), detail: detail.to_owned(), ..Deed::default() };
+    let detail = match (uninstall, left.is_empty()) {
+        (false, _) => String::new(),
+        (true, true) => "uninstalled".to_owned(),
+        (true, false) => format!("uninstalled but for {}", left.join(", ")),
+    };
+    let deed = Deed { verb: "delete", kind: KIND, id: row.id.to_string(), detail, ..Deed::default() };
     caller.commit(tx, deed).await?;
     manager.clusters.forget(row.id);
     if let Some(host) = &manager.host {
@@ -54,14 +55,19 @@ pub async fn handle(
     Ok(Deleted::Done)
 }
 
-async fn refuse_with_tenants(
-    caller: &Caller<ManageClusters>,
-    id: kubeop_core::id::ClusterId,
-) -> kubeop_core::Result<()> {
-    match tenant::count_in_cluster(&mut caller.read().await?.conn(), id).await? {
-        0 => Ok(()),
-        tenants => Err(dependants(tenants)),
+/// Closes the cluster to new tenants and removes what was installed; tells what had to stay. What fails is tried again by the next delete, or taken
+/// back by a bootstrap.
+async fn remove(caller: &Caller<ManageClusters>, row: &Cluster) -> Result<Vec<String>> {
+    let mut tx = caller.manager.store.begin().await?;
+    let _ = cluster::lock(&mut tx.conn(), row.id).await?;
+    let tenants = tenant::count_in_cluster(&mut tx.conn(), row.id).await?;
+    if tenants > 0 {
+        return Err(dependants(tenants));
     }
+    let told = Some("kubeOP is being removed from it");
+    let _ = cluster::set_bootstrap(&mut tx.conn(), row.id, BootstrapState::Removing, told).await?;
+    tx.commit().await?;
+    bootstrap::remove(&caller.manager, row).await
 }
 
 fn dependants(tenants: i64) -> Error {

@@ -65,6 +65,7 @@ fn status(row: &Cluster, known: &Reachability) -> Status {
         BootstrapState::None => (Phase::Pending, "not set up yet: POST /v1/platform/bootstrap".to_owned()),
         BootstrapState::Pending => (Phase::Pending, told),
         BootstrapState::Failed => (Phase::Degraded, told),
+        BootstrapState::Removing => (Phase::Deleting, told),
         BootstrapState::Done if !known.reachable => (Phase::Unreachable, known.message.clone()),
         BootstrapState::Done => (Phase::Ready, String::new()),
     };

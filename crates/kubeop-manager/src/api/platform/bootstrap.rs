@@ -5,11 +5,12 @@
 use super::of_query;
 use crate::auth::caller::{Caller, Deed};
 use crate::auth::permission::ManageClusters;
-use crate::bootstrap;
+use crate::bootstrap::{self, Installed, MetricsWanted};
 use crate::http::answer::Found;
 use crate::http::body::Body;
 use crate::http::error::ApiResult;
 use crate::http::params::Query;
+use crate::state::Manager;
 use kubeop_api::platform::{BootstrapInput, BootstrapResult, ClusterQuery};
 use kubeop_core::Error;
 use kubeop_store::cluster;
@@ -21,12 +22,10 @@ pub async fn handle(
     Body(input): Body<BootstrapInput>,
 ) -> ApiResult<Found<BootstrapResult>> {
     let manager = &caller.manager;
-    if input.install_metrics_server == Some(true) {
-        return Err(Error::invalid(
-            "install_metrics_server: true is not possible in this version: no metrics server is bundled, install one beside kubeOP",
-        )
-        .into());
-    }
+    let metrics = match input.install_metrics_server {
+        Some(true) => MetricsWanted::Yes,
+        Some(false) | None => MetricsWanted::AsItIs,
+    };
     let mut row = of_query(&mut caller.read().await?.conn(), query.cluster_id.as_deref()).await?;
     row.install_admission = input.install_admission.unwrap_or(row.install_admission);
     row.with_mocks = row.with_mocks || input.mocks.unwrap_or(false);
@@ -36,7 +35,7 @@ pub async fn handle(
     }
     let deed = Deed { verb: "bootstrap", kind: "cluster", id: row.id.to_string(), ..Deed::default() };
     caller.commit(tx, deed).await?;
-    let installed = match bootstrap::attempt(manager, &row).await {
+    let installed = match bootstrap::attempt(manager, &row, metrics).await {
         Ok(installed) => installed,
         Err(error) => {
             // Recorded with the cluster too, as after a registration.
@@ -48,10 +47,17 @@ pub async fn handle(
         cluster_id: row.id,
         objects: installed.objects,
         admission: row.install_admission,
-        message: if manager.host.is_some() {
-            "operator and admission run in this process".to_owned()
-        } else {
-            "operator and admission are started apart in this version: kubeop operator, kubeop admission".to_owned()
-        },
+        message: told(manager, &installed),
     }))
+}
+
+fn told(manager: &Manager, installed: &Installed) -> String {
+    let home = match &manager.host {
+        Some(_) => "operator and admission run in this process".to_owned(),
+        None => format!("operator and admission run as pods of image {}", manager.config.operator_image),
+    };
+    if installed.left.is_empty() {
+        return home;
+    }
+    format!("{home}; left alone, since others manage them: {}", installed.left.join(", "))
 }

@@ -16,8 +16,9 @@ use kubeop_core::id::{ClusterId, TenantId};
 use kubeop_core::month::Month;
 use kubeop_core::name::Label;
 use kubeop_core::{Error, Result};
+use kubeop_store::cluster::{self, BootstrapState};
 use kubeop_store::tenant::{self, Tenant};
-use kubeop_store::{Conn, Inserted, cluster, invoice};
+use kubeop_store::{Conn, Inserted, invoice};
 
 /// Creates a tenant.
 pub async fn handle(
@@ -48,8 +49,13 @@ pub async fn handle(
     };
     let mut tx = caller.change().await?;
     // The cluster's row is held, so that it cannot be deleted under the new tenant.
-    if cluster::lock(&mut tx.conn(), cluster_id).await?.is_none() {
-        return Err(Error::invalid(format!("cluster_id: there is no cluster {cluster_id}")).into());
+    match cluster::lock(&mut tx.conn(), cluster_id).await?.map(|cluster| cluster.bootstrap_state) {
+        None => return Err(Error::invalid(format!("cluster_id: there is no cluster {cluster_id}")).into()),
+        Some(BootstrapState::Removing) => {
+            let going = format!("kubeOP is being removed from cluster {cluster_id}: it takes no new tenants");
+            return Err(Error::conflict(going).into());
+        }
+        Some(_) => {}
     }
     let inserted = tenant::insert(&mut tx.conn(), &row).await?;
     taken(&caller, &mut tx.conn(), &row, inserted).await?;

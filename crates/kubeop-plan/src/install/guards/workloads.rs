@@ -28,7 +28,11 @@ fn guard(
 
 /// Priorities above every tenant's, and places on nodes, are not a tenant's to take.
 pub(super) fn pods() -> (ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding) {
-    let priority = "!has(object.spec.priorityClassName) || !object.spec.priorityClassName.startsWith('system-')";
+    let priority = cel(&format!(
+        "!has(object.spec.priorityClassName) || !(object.spec.priorityClassName.startsWith('system-')
+            || object.spec.priorityClassName == '{}')",
+        names::PRIORITY
+    ));
     let node = cel("!has(object.spec.nodeName) || object.spec.nodeName == ''
         || request.userInfo.username.startsWith('system:serviceaccount:kube-system:')
         || request.userInfo.groups.exists(g, g == 'system:nodes')");
@@ -39,7 +43,7 @@ pub(super) fn pods() -> (ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBin
         vec![
             validation(
                 priority,
-                "spec.priorityClassName: priorities that begin with system- are the cluster's own",
+                "spec.priorityClassName: priorities that begin with system-, and kubeop-platform, are the cluster's own",
                 None,
             ),
             validation(node, "spec.nodeName: the scheduler places pods; leave it out", None),

@@ -1,0 +1,69 @@
+//! What a repeated installation keeps of the objects that are there.
+//!
+//! Invariant: the CA and the failure policy that the operator set, and replicas that an autoscaler or an administrator added, outlive it.
+
+use super::webhook;
+use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::core::DynamicObject;
+use kubeop_core::{Error, Result};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// Kinds of which something is kept.
+pub const KEPT: [&str; 2] = ["Deployment", "ValidatingWebhookConfiguration"];
+
+/// The object `wanted`, with what is kept of the live one.
+///
+/// # Errors
+/// Only a defect: an object that is not what its kind says.
+pub fn keep_live(wanted: &DynamicObject, live: &DynamicObject) -> Result<DynamicObject> {
+    match wanted.types.as_ref().map(|types| types.kind.as_str()) {
+        Some("ValidatingWebhookConfiguration") => {
+            let live: ValidatingWebhookConfiguration = convert(live)?;
+            convert(&webhook::keep_live(convert(wanted)?, &live))
+        }
+        Some("Deployment") => convert(&keep_replicas(convert(wanted)?, &convert(live)?)),
+        _ => Ok(wanted.clone()),
+    }
+}
+
+/// Applying fewer replicas would take away pods that are needed right now.
+fn keep_replicas(mut wanted: Deployment, live: &Deployment) -> Deployment {
+    let there = live.spec.as_ref().and_then(|spec| spec.replicas);
+    if let Some(spec) = &mut wanted.spec {
+        spec.replicas = spec.replicas.max(there);
+    }
+    wanted
+}
+
+fn convert<T: DeserializeOwned>(object: &impl Serialize) -> Result<T> {
+    serde_json::to_value(object).and_then(serde_json::from_value).map_err(Error::internal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::install::{Home, Options, Pods, objects};
+    use kubeop_core::policy::RawPolicy;
+    use serde_json::json;
+
+    #[test]
+    fn replicas_only_grow() {
+        let home = Home::Pods(Pods { image: "kubeop".to_owned(), admission: true });
+        let options = Options { version: "1".to_owned(), home, policy: RawPolicy::default(), metrics_server: None };
+        let items = objects(&options).unwrap();
+        let of = |name: &str| {
+            let deployment = |object: &&DynamicObject| {
+                object.types.as_ref().unwrap().kind == "Deployment" && object.metadata.name.as_deref() == Some(name)
+            };
+            items.iter().map(|item| &item.object).find(deployment).unwrap().clone()
+        };
+        let wanted = of("kubeop-admission");
+        for (there, expected) in [(0, 2), (2, 2), (5, 5)] {
+            let mut live = wanted.clone();
+            live.data["spec"]["replicas"] = json!(there);
+            assert_eq!(keep_live(&wanted, &live).unwrap().data["spec"]["replicas"], json!(expected));
+        }
+    }
+}

@@ -1,0 +1,3 @@
+module kubeop.io/testcluster/images
+
+go 1.26
