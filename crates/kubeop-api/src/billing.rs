@@ -6,9 +6,11 @@ use crate::resource::{QuotaMap, Time};
 use kubeop_core::id::{ProjectId, TenantId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 /// One hour's usage as it is sent.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[schemars(example = sample_example())]
 pub struct UsageSample {
     /// A time within the hour.
     pub ts: String,
@@ -110,6 +112,41 @@ pub struct MeterValues {
     pub mem_mib: i128,
 }
 
+fn sample_example() -> serde_json::Value {
+    json!({
+        "ts": "2026-03-01T10:00:00Z",
+        "tenant_id": "0195a6f0-7f00-7000-8000-000000000001",
+        "cpu_milli": 500,
+        "mem_mib": 1024,
+    })
+}
+
+fn invoice_example() -> serde_json::Value {
+    json!({
+        "tenant_id": "0195a6f0-7f00-7000-8000-000000000001",
+        "tenant_name": "acme",
+        "month": "2026-04",
+        "start": "2026-04-01T00:00:00Z",
+        "end": "2026-05-01T00:00:00Z",
+        "currency": "USD",
+        "status": "closed",
+        "number": 2,
+        "lines": [
+            {"meter": "cpu_milli", "description": "CPU", "quantity": "720000", "unit": "millicore-hours", "rate": "0.000001", "amount": "0.72"},
+            {"meter": "cpu_milli", "description": "CPU, correction of 2026-03", "quantity": "-50000", "unit": "millicore-hours",
+             "rate": "0.000001", "amount": "-0.05", "corrects": "2026-03"},
+        ],
+        "subtotal": "0.72",
+        "adjustments": "-0.05",
+        "total": "0.67",
+        "generated_at": "2026-05-04T00:00:00Z",
+    })
+}
+
+fn price_example() -> serde_json::Value {
+    json!({"meter": "cpu_milli", "rate": "0.0000012", "effective_from": "2026-06-01T00:00:00Z"})
+}
+
 /// Which invoice.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 pub struct InvoiceQuery {
@@ -131,6 +168,7 @@ pub enum InvoiceStatus {
 
 /// An invoice.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
+#[schemars(example = invoice_example())]
 pub struct Invoice {
     /// Whose.
     pub tenant_id: TenantId,
@@ -146,19 +184,82 @@ pub struct Invoice {
     pub currency: String,
     /// Whether it can still change.
     pub status: InvoiceStatus,
-    /// Its number, once it is closed.
+    /// Its number, once it is closed: 1, 2, 3, ... over the whole installation, without a gap.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub number: Option<i64>,
-    /// What is billed.
+    /// What is billed: the month's own usage, then corrections of closed months.
     pub lines: Vec<InvoiceLine>,
-    /// The sum of the lines.
+    /// The sum of the month's own lines.
     pub subtotal: String,
-    /// Corrections of closed months.
+    /// The sum of the corrections of closed months.
+    pub adjustments: String,
+    /// What is to be paid: both together, and the sum of all lines.
+    pub total: String,
+    /// When this was computed; of a closed invoice when it was closed.
+    pub generated_at: Time,
+}
+
+/// A closed invoice in a list.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct InvoiceSummary {
+    /// Its number.
+    pub number: Option<i64>,
+    /// Whose.
+    pub tenant_id: TenantId,
+    /// The tenant's name when it was closed.
+    pub tenant_name: String,
+    /// `YYYY-MM`.
+    pub month: String,
+    /// ISO 4217.
+    pub currency: String,
+    /// Always `closed`.
+    pub status: InvoiceStatus,
+    /// The sum of the month's own lines.
+    pub subtotal: String,
+    /// The sum of the corrections of closed months.
     pub adjustments: String,
     /// What is to be paid.
     pub total: String,
-    /// When this was computed.
+    /// When it was closed.
     pub generated_at: Time,
+}
+
+/// A page of closed invoices.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+pub struct InvoiceListQuery {
+    /// Only of this tenant.
+    pub tenant_id: Option<String>,
+    /// How many at most: 1 to 1000, default 100.
+    pub limit: Option<String>,
+    /// Where to go on.
+    pub cursor: Option<String>,
+}
+
+/// A price that is to hold.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[schemars(example = price_example())]
+pub struct PriceInput {
+    /// `cpu_milli` or `mem_mib`.
+    pub meter: String,
+    /// Amount per unit, a decimal number as text.
+    pub rate: String,
+    /// From when on: a whole hour to come (RFC 3339); default: the next one.
+    pub effective_from: Option<String>,
+}
+
+/// An entry of the price book.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct PriceEntry {
+    /// `cpu_milli` or `mem_mib`.
+    pub meter: String,
+    /// Amount per unit.
+    pub rate: String,
+    /// ISO 4217.
+    pub currency: String,
+    /// From when on, until the next entry of the meter.
+    pub effective_from: Time,
+    /// Who set it: `environment` or `api`.
+    pub origin: String,
 }
 
 /// A line of an invoice.
@@ -168,7 +269,7 @@ pub struct InvoiceLine {
     pub meter: String,
     /// In words.
     pub description: String,
-    /// How much.
+    /// How much; less than zero where a correction takes back.
     pub quantity: String,
     /// Of what.
     pub unit: String,
@@ -179,4 +280,7 @@ pub struct InvoiceLine {
     /// Of which project, if it is told.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub project_id: Option<ProjectId>,
+    /// The closed month that the line corrects, `YYYY-MM`; absent where it bills the invoice's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub corrects: Option<String>,
 }

@@ -15,6 +15,65 @@ pub fn parse(bytes: &[u8]) -> Result<Value> {
         .map_err(|error| Error::invalid(format!("the body is not acceptable JSON: {error}")))
 }
 
+/// Parses an array of values, or one object, and hands each value over with its index as soon as it is read, so that no more than one of
+/// them is in memory.
+///
+/// # Errors
+/// `Invalid` that begins with the index of the value that cannot be read; whatever `take` answers, which ends the reading.
+pub fn each(bytes: &[u8], take: &mut dyn FnMut(usize, Value) -> Result<()>) -> Result<()> {
+    let text = std::str::from_utf8(bytes).map_err(|_| Error::invalid("the body is not UTF-8"))?;
+    let mut state = Each { take, index: 0, within: false, refused: None };
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let read = deserializer.deserialize_any(&mut state).and_then(|()| deserializer.end());
+    match (state.refused, read) {
+        (Some(refused), _) => Err(refused),
+        (None, Ok(())) => Ok(()),
+        (None, Err(error)) => {
+            let refused = Error::invalid(format!("the body is not acceptable JSON: {error}"));
+            Err(if state.within { refused.at(format!("[{}]", state.index)) } else { refused })
+        }
+    }
+}
+
+struct Each<'a> {
+    take: &'a mut dyn FnMut(usize, Value) -> Result<()>,
+    index: usize,
+    within: bool,
+    refused: Option<Error>,
+}
+
+impl Each<'_> {
+    fn hand_over<E: serde::de::Error>(&mut self, value: Value) -> Result<(), E> {
+        (self.take)(self.index, value).map_err(|refused| {
+            self.refused = Some(refused);
+            E::custom("refused")
+        })
+    }
+}
+
+impl<'de> Visitor<'de> for &mut Each<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array, or one object")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        self.within = true;
+        while let Some(Strict(item)) = seq.next_element()? {
+            self.hand_over(item)?;
+            self.index += 1;
+        }
+        self.within = false;
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, entries: A) -> Result<(), A::Error> {
+        let one = StrictVisitor.visit_map(entries)?;
+        self.hand_over(one)
+    }
+}
+
 struct Strict(Value);
 
 impl<'de> Deserialize<'de> for Strict {
@@ -87,6 +146,33 @@ impl<'de> Visitor<'de> for StrictVisitor {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn collect(text: &str) -> Result<Vec<Value>> {
+        let mut found = Vec::new();
+        each(text.as_bytes(), &mut |index, value| {
+            assert_eq!(index, found.len());
+            if value == 9 {
+                return Err(Error::invalid("nine"));
+            }
+            found.push(value);
+            Ok(())
+        })
+        .map(|()| found)
+    }
+
+    #[test]
+    fn values_are_handed_over_one_by_one_and_the_bad_one_is_named() {
+        assert_eq!(collect("[]").unwrap(), Vec::<Value>::new());
+        assert_eq!(collect(" [1, [2]] ").unwrap(), [Value::from(1), serde_json::json!([2])]);
+        assert_eq!(collect(r#"{"a":1}"#).unwrap(), [serde_json::json!({"a": 1})]);
+        let message = |text: &str| collect(text).unwrap_err().message().to_owned();
+        assert_eq!(message("[1,9,2"), "nine");
+        assert!(message(r#"[1,{"a":1,"a":2}]"#).starts_with("[1]: "), "{}", message(r#"[1,{"a":1,"a":2}]"#));
+        assert!(message("[1,2").starts_with("[2]: "));
+        for bad in ["", "1", "null", "[1] 2", r#"{"a":1,"a":2}"#, r#"{"a":1},{"a":2}"#] {
+            assert!(collect(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn ambiguous_texts_are_refused() {

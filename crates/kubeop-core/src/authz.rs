@@ -85,6 +85,8 @@ pub enum Action {
     IngestUsage,
     /// Reading usage and invoices.
     ReadBilling,
+    /// Reading and setting prices.
+    ManagePrices,
     /// Platform-wide figures.
     ReadAnalytics,
     /// The audit log.
@@ -148,6 +150,7 @@ pub fn decide(actor: &Actor, action: Action) -> Result<Scope> {
             | A::WritePolicy
             | A::IssueTenantTokens
             | A::IngestUsage
+            | A::ManagePrices
             | A::ReadAnalytics
             | A::ReadAudit
             | A::ForceDelete,
@@ -165,6 +168,7 @@ pub fn decide(actor: &Actor, action: Action) -> Result<Scope> {
             | A::ManageKubeconfigs
             | A::IngestUsage
             | A::ReadBilling
+            | A::ManagePrices
             | A::ReadAnalytics
             | A::ReadAudit
             | A::ForceDelete,

@@ -23,6 +23,8 @@ pub enum ErrorKind {
     Conflict,
     /// `If-Match` named another version (412).
     PreconditionFailed,
+    /// No form the operation can answer in is one the caller accepts (406).
+    NotAcceptable,
     /// The body is larger than the operation takes (413).
     TooLarge,
     /// The body is not of a type the operation reads (415).

@@ -1,13 +1,16 @@
-//! Invoice arithmetic: summed usage times the rates in effect.
+//! Invoice arithmetic: summed usage times the rates in effect, and corrections of months that are closed.
 //!
-//! Invariant: each line is rounded once, half away from zero, to the currency's minor unit; the subtotal is the sum of the rounded lines.
+//! Invariant: each line is rounded once, half away from zero, to the currency's minor unit; totals are sums of rounded lines. A correction
+//! is the difference between what a month's usage comes to now and what invoices billed of it, so that it never depends on how often or
+//! in which order usage was sent.
 
 use crate::id::ProjectId;
+use crate::month::Month;
 use crate::price::{Currency, PriceBook};
 use crate::usage::Meter;
 use crate::{Error, Result};
 use jiff::Timestamp;
-use rust_decimal::{Decimal, RoundingStrategy};
+use rust_decimal::Decimal;
 use std::collections::BTreeMap;
 
 /// Usage of one project (or of none) summed over a span in which no price changes.
@@ -23,17 +26,40 @@ pub struct Usage {
     pub mem_mib: i128,
 }
 
-/// One line of an invoice.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Line {
+/// What makes a line: usage of one meter and project under one rate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LineKey {
     /// What is billed.
     pub meter: Meter,
     /// Of which project, if it is told.
     pub project: Option<ProjectId>,
-    /// How much, in the meter's unit.
-    pub quantity: Decimal,
     /// Amount per unit.
     pub rate: Decimal,
+}
+
+/// Exact quantities by what makes a line.
+pub type Quantities = BTreeMap<LineKey, i128>;
+
+/// A closed month whose usage may have changed since it was billed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Correction {
+    /// Which month.
+    pub month: Month,
+    /// Its usage as it is now.
+    pub usage: Vec<Usage>,
+    /// What invoices, its own and later ones, billed of it so far.
+    pub billed: Quantities,
+}
+
+/// One line of an invoice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// The closed month that the line corrects; none: it bills the invoice's own month.
+    pub corrects: Option<Month>,
+    /// What is billed, of whom, at which rate.
+    pub key: LineKey,
+    /// How much, in the meter's unit; less than zero only in a correction.
+    pub quantity: i128,
     /// `quantity * rate`, rounded to the currency's minor unit.
     pub amount: Decimal,
 }
@@ -43,18 +69,22 @@ pub struct Line {
 pub struct Bill {
     /// In which currency.
     pub currency: Currency,
-    /// Its lines, by meter, project and time.
+    /// Its lines: the month's own by meter, project and rate, then the corrections by month.
     pub lines: Vec<Line>,
-    /// The sum of the lines.
+    /// The sum of the month's own lines.
     pub subtotal: Decimal,
+    /// The sum of the corrections.
+    pub adjustments: Decimal,
+    /// Both together.
+    pub total: Decimal,
 }
 
-/// Prices usage. Spans under the same rate join into one line, so that a rate that did not change costs no second rounding.
+/// Adds up usage by what makes a line. Spans under the same rate join, so that a rate that did not change costs no second rounding.
 ///
 /// # Errors
-/// `Internal` where no price is known or a sum leaves the range of exact decimals.
-pub fn bill(usage: &[Usage], prices: &PriceBook, currency: Currency) -> Result<Bill> {
-    let mut quantities: BTreeMap<(Meter, Option<ProjectId>, Decimal), i128> = BTreeMap::new();
+/// `Internal` where no price is known, or one in another currency, or a sum leaves 128 bits.
+pub fn quantities(usage: &[Usage], prices: &PriceBook, currency: Currency) -> Result<Quantities> {
+    let mut sums = Quantities::new();
     for span in usage {
         for meter in Meter::ALL {
             let quantity = match meter {
@@ -67,39 +97,63 @@ pub fn bill(usage: &[Usage], prices: &PriceBook, currency: Currency) -> Result<B
             if price.currency != currency {
                 return Err(Error::internal(format!("price in {} on an invoice in {currency}", price.currency)));
             }
-            let sum = quantities.entry((meter, span.project, price.rate)).or_default();
+            let sum = sums.entry(LineKey { meter, project: span.project, rate: price.rate }).or_default();
             *sum = sum.checked_add(quantity).ok_or_else(out_of_range)?;
         }
     }
-    let digits = currency.minor_digits();
-    let mut lines = Vec::with_capacity(quantities.len());
-    let mut subtotal = Decimal::new(0, digits);
-    for ((meter, project, rate), quantity) in quantities {
-        if quantity == 0 {
-            continue;
-        }
-        let (quantity, amount) = price_line(quantity, rate, digits)?;
-        subtotal = subtotal.checked_add(amount).ok_or_else(out_of_range)?;
-        lines.push(Line { meter, project, quantity, rate, amount });
-    }
-    subtotal.rescale(digits);
-    Ok(Bill { currency, lines, subtotal })
+    Ok(sums)
 }
 
-/// The exact product in integers, rounded once: a decimal product would already be rounded to 28 digits.
-fn price_line(quantity: i128, rate: Decimal, digits: u32) -> Result<(Decimal, Decimal)> {
-    let exact = quantity.checked_mul(rate.mantissa()).ok_or_else(out_of_range)?;
-    let cut = rate.scale().saturating_sub(digits);
-    let divisor = 10_i128.checked_pow(cut).ok_or_else(out_of_range)?;
-    let half = divisor / 2;
-    let rounded =
-        if cut == 0 { exact } else { exact.checked_add(half * exact.signum()).ok_or_else(out_of_range)? / divisor };
-    let mut amount =
-        Decimal::try_from_i128_with_scale(rounded, rate.scale().min(digits)).map_err(|_| out_of_range())?;
-    amount.rescale(digits);
-    let amount = amount.round_dp_with_strategy(digits, RoundingStrategy::MidpointAwayFromZero);
-    let quantity = Decimal::try_from_i128_with_scale(quantity, 0).map_err(|_| out_of_range())?;
-    Ok((quantity, amount))
+/// Makes the bill of a month: its usage, and what is left to correct of closed months.
+///
+/// # Errors
+/// `Internal` as [`quantities`], or if an amount leaves the range of exact decimals.
+pub fn bill(usage: &[Usage], corrections: &[Correction], prices: &PriceBook, currency: Currency) -> Result<Bill> {
+    let digits = currency.minor_digits();
+    let mut lines = Vec::new();
+    let subtotal = add_lines(&mut lines, None, quantities(usage, prices, currency)?, digits)?;
+    let mut adjustments = zero(digits);
+    for correction in corrections {
+        let mut left = quantities(&correction.usage, prices, currency)?;
+        for (key, billed) in &correction.billed {
+            let sum = left.entry(*key).or_default();
+            *sum = sum.checked_sub(*billed).ok_or_else(out_of_range)?;
+        }
+        let sum = add_lines(&mut lines, Some(correction.month), left, digits)?;
+        adjustments = adjustments.checked_add(sum).ok_or_else(out_of_range)?;
+    }
+    let total = subtotal.checked_add(adjustments).ok_or_else(out_of_range)?;
+    Ok(Bill { currency, lines, subtotal, adjustments, total })
+}
+
+/// Appends a line for each quantity that is not zero; the sum of their amounts.
+fn add_lines(lines: &mut Vec<Line>, corrects: Option<Month>, sums: Quantities, digits: u32) -> Result<Decimal> {
+    let mut sum = zero(digits);
+    for (key, quantity) in sums.into_iter().filter(|(_, quantity)| *quantity != 0) {
+        let amount = amount(quantity, key.rate, digits)?;
+        sum = sum.checked_add(amount).ok_or_else(out_of_range)?;
+        lines.push(Line { corrects, key, quantity, amount });
+    }
+    Ok(sum)
+}
+
+fn zero(digits: u32) -> Decimal {
+    Decimal::new(0, digits)
+}
+
+/// The exact product in integers, rounded once, half away from zero (a decimal product would be rounded to 28 digits before). The rate's
+/// whole minor units and the rest are multiplied apart, so that no invoice that fits a decimal overflows on the way.
+fn amount(quantity: i128, rate: Decimal, digits: u32) -> Result<Decimal> {
+    let rate = rate.normalize();
+    let lift = 10_i128.checked_pow(digits.saturating_sub(rate.scale())).ok_or_else(out_of_range)?;
+    let divisor = 10_i128.checked_pow(rate.scale().saturating_sub(digits)).ok_or_else(out_of_range)?;
+    let mantissa = rate.mantissa().checked_mul(lift).ok_or_else(out_of_range)?;
+    let whole = quantity.checked_mul(mantissa / divisor).ok_or_else(out_of_range)?;
+    let rest = quantity.checked_mul(mantissa % divisor).ok_or_else(out_of_range)?;
+    // Both have the quantity's sign, so rounding the rest alone rounds the sum.
+    let rounded = (rest + rest.signum() * (divisor / 2)) / divisor;
+    let minor = whole.checked_add(rounded).ok_or_else(out_of_range)?;
+    Decimal::try_from_i128_with_scale(minor, digits).map_err(|_| out_of_range())
 }
 
 fn out_of_range() -> Error {
@@ -107,66 +161,4 @@ fn out_of_range() -> Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::price::{Price, parse_rate};
-    use proptest::prelude::*;
-
-    fn book(cpu: &str, mem: &str) -> PriceBook {
-        let price = |meter, rate| Price {
-            meter,
-            effective_from: Timestamp::UNIX_EPOCH,
-            rate: parse_rate(rate).unwrap(),
-            currency: usd(),
-        };
-        PriceBook::new(vec![price(Meter::CpuMilli, cpu), price(Meter::MemMib, mem)])
-    }
-
-    fn usd() -> Currency {
-        Currency::parse("USD").unwrap()
-    }
-
-    fn span(cpu_milli: i128, mem_mib: i128) -> Usage {
-        Usage { project: None, from: "2026-01-01T00:00:00Z".parse().unwrap(), cpu_milli, mem_mib }
-    }
-
-    #[test]
-    fn half_a_cent_rounds_away_from_zero_once_per_line() {
-        let bill = bill(&[span(5, 0)], &book("0.001", "0"), usd()).unwrap();
-        assert_eq!(bill.lines[0].amount.to_string(), "0.01");
-        assert_eq!(bill.subtotal.to_string(), "0.01");
-    }
-
-    #[test]
-    fn the_seed_s_sample_is_exact() {
-        let bill = bill(&[span(500, 1024)], &book("0.000001", "0.0000002"), usd()).unwrap();
-        let line = &bill.lines[0];
-        assert_eq!(
-            (line.quantity.to_string(), line.rate.to_string(), line.amount.to_string()),
-            ("500".into(), "0.000001".into(), "0.00".into())
-        );
-        assert_eq!(bill.subtotal.to_string(), "0.00");
-    }
-
-    #[test]
-    fn a_currency_without_minor_unit_has_whole_amounts() {
-        let (_, amount) = price_line(5, parse_rate("0.5").unwrap(), 0).unwrap();
-        assert_eq!(amount.to_string(), "3");
-    }
-
-    proptest! {
-        #[test]
-        fn order_and_splitting_never_change_an_invoice(parts in proptest::collection::vec(0i64..1_000_000_000_000, 1..20)) {
-            let prices = book("0.000001", "0.0000002");
-            let spans: Vec<Usage> = parts.iter().map(|n| span(i128::from(*n), i128::from(*n))).collect();
-            let mut turned = spans.clone();
-            turned.reverse();
-            let whole: i128 = parts.iter().map(|n| i128::from(*n)).sum();
-            let joined = bill(&[span(whole, whole)], &prices, usd()).unwrap();
-            prop_assert_eq!(&bill(&spans, &prices, usd()).unwrap(), &joined);
-            prop_assert_eq!(&bill(&turned, &prices, usd()).unwrap(), &joined);
-            let sum: Decimal = joined.lines.iter().map(|line| line.amount).sum();
-            prop_assert_eq!(sum, joined.subtotal);
-        }
-    }
-}
+mod tests;

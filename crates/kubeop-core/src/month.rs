@@ -5,7 +5,7 @@
 use crate::id::shorten;
 use crate::{Error, Result};
 use jiff::civil::date;
-use jiff::{Timestamp, tz::TimeZone};
+use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use std::fmt;
 
 /// A month of the years 2000 to 9998.
@@ -47,6 +47,11 @@ impl Month {
         self.next().start()
     }
 
+    /// The first month that is not over for good at `now`, if `grace` after its end usage is still taken in: all before it are due.
+    pub fn first_not_due(now: Timestamp, grace: SignedDuration) -> Self {
+        Self::of(now.checked_sub(grace).unwrap_or(Timestamp::MIN))
+    }
+
     /// The month after it.
     #[must_use]
     pub fn next(self) -> Self {
@@ -77,6 +82,15 @@ mod tests {
             month = month.next();
         }
         assert_eq!(Month::parse("2024-02").unwrap().end().to_string(), "2024-03-01T00:00:00Z");
+    }
+
+    #[test]
+    fn a_month_is_due_at_the_instant_its_grace_ends() {
+        let (grace, march) = (SignedDuration::from_hours(72), Month::parse("2026-03").unwrap());
+        let first = |now: &str| Month::first_not_due(now.parse().unwrap(), grace);
+        assert_eq!(first("2026-04-03T23:59:59.999999Z"), march);
+        assert_eq!(first("2026-04-04T00:00:00Z"), march.next());
+        assert_eq!(Month::first_not_due(march.end(), SignedDuration::ZERO), march.next());
     }
 
     #[test]

@@ -80,6 +80,16 @@ impl PriceBook {
         self.0.iter().rev().find(|price| price.meter == meter && price.effective_from <= time)
     }
 
+    /// The entries, by meter and time.
+    pub fn entries(&self) -> &[Price] {
+        &self.0
+    }
+
+    /// The installation's currency; none while the book is empty.
+    pub fn currency(&self) -> Option<Currency> {
+        self.0.first().map(|price| price.currency)
+    }
+
     /// The instants strictly inside `[start, end)` at which some price changes, ascending.
     pub fn changes(&self, start: Timestamp, end: Timestamp) -> Vec<Timestamp> {
         let mut changes: Vec<Timestamp> =

@@ -42,6 +42,8 @@ pub struct Metrics {
     pub sync: Family<SyncLabels, Histogram>,
     /// Objects on clusters that no row asks for.
     pub foreign_objects: Gauge,
+    /// Invoices this process closed.
+    pub invoices_closed: Counter,
 }
 
 fn seconds() -> Histogram {
@@ -57,6 +59,7 @@ impl Metrics {
             unauthenticated: Counter::default(),
             sync: Family::new_with_constructor(seconds),
             foreign_objects: Gauge::default(),
+            invoices_closed: Counter::default(),
         };
         let ours = registry.sub_registry_with_prefix("kubeop_manager");
         ours.register("http_request_duration_seconds", "Time per request", metrics.requests.clone());
@@ -68,6 +71,7 @@ impl Metrics {
             "Objects on clusters that no row asks for",
             metrics.foreign_objects.clone(),
         );
+        ours.register("invoices_closed", "Invoices this process closed", metrics.invoices_closed.clone());
         metrics
     }
 }

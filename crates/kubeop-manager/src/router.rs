@@ -224,7 +224,16 @@ fn billing_routes() -> ApiRouter<Arc<Manager>> {
         )
         .api_route(
             "/v1/invoices/{id}",
-            get_with(invoices::handle, op("getInvoice", TAG, "A tenant's invoice of a month")),
+            get_with(invoices::get::handle, op("getInvoice", TAG, "A tenant's invoice of a month, as JSON or CSV")),
+        )
+        .api_route(
+            "/v1/invoices",
+            get_with(invoices::list::handle, op("listInvoices", TAG, "Closed invoices, in the order they were closed")),
+        )
+        .api_route(
+            "/v1/platform/prices",
+            post_with(platform::prices::add, op("addPrice", TAG, "Set a rate from an hour to come on"))
+                .get_with(platform::prices::list, op("listPrices", TAG, "The price book")),
         )
 }
 

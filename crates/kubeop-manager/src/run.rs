@@ -74,6 +74,7 @@ pub async fn run(config: Config, deps: Deps, shutdown: CancellationToken) -> Res
     let background = CancellationToken::new();
     tasks.spawn(sync::supervise(Arc::clone(&manager), background.clone()));
     tasks.spawn(jobs::credentials::collect(Arc::clone(&manager), background.clone()));
+    tasks.spawn(jobs::invoices::close_months(Arc::clone(&manager), background.clone()));
     tasks.close();
 
     let served = server::serve(listener, router::build(&manager), shutdown).await;

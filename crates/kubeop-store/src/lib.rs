@@ -5,7 +5,7 @@
 //! [`kubeop_core::authz::Scope`].
 //!
 //! Rows are locked in the order cluster → tenant → project → app, and marks of `cluster_object` come last, so that transactions never
-//! wait for each other in a circle.
+//! wait for each other in a circle. Of money: the invoice counter, then months in order of (month, tenant), then samples in order of their keys.
 
 pub mod app;
 pub mod audit;
@@ -17,6 +17,7 @@ mod conn;
 pub mod encryption_seed;
 mod error;
 pub mod host_claim;
+pub mod invoice;
 pub mod issued_kubeconfig;
 pub mod issued_token;
 pub mod meta;

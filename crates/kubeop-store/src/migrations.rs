@@ -7,7 +7,10 @@ use sqlx::SqlSafeStr;
 use sqlx::migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator};
 
 /// Version, name and text of every migration, in order.
-const FILES: &[(i64, &str, &str)] = &[(1, "init", include_str!("../migrations/0001_init.sql"))];
+const FILES: &[(i64, &str, &str)] = &[
+    (1, "init", include_str!("../migrations/0001_init.sql")),
+    (2, "invoices", include_str!("../migrations/0002_invoices.sql")),
+];
 
 /// Token, PostgreSQL, SQLite.
 const TOKENS: &[(&str, &str, &str)] = &[
@@ -18,6 +21,12 @@ const TOKENS: &[(&str, &str, &str)] = &[
     ("{{bool}}", "boolean", "INTEGER"),
     ("{{ts}}", "timestamptz", "INTEGER"),
     ("{{i64}}", "bigint", "INTEGER"),
+    // The first instant of the month in which `created_at` lies.
+    (
+        "{{created_month}}",
+        "date_trunc('month', created_at, 'UTC')",
+        "CAST(strftime('%s', created_at / 1000000, 'unixepoch', 'start of month') AS INTEGER) * 1000000",
+    ),
     ("{{table_opts}}", "", " STRICT"),
     ("{{table_opts_norowid}}", "", " STRICT, WITHOUT ROWID"),
 ];

@@ -24,5 +24,5 @@ macro_rules! permissions {
 permissions! {
     ManageClusters, ReadTenants, WriteTenants, ReadProjects, WriteProjects, ReadApps, WriteApps, ReadPolicy, WritePolicy,
     IssueTenantTokens, IssueProjectTokens, RevokeTokens, IssueKubeconfigs, ManageKubeconfigs, IngestUsage, ReadBilling,
-    ReadAnalytics, ReadAudit,
+    ManagePrices, ReadAnalytics, ReadAudit,
 }

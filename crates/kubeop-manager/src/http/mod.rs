@@ -2,6 +2,7 @@
 //!
 //! Invariant: every answer, also of a panic or an unknown path, has the shapes of the API contract.
 
+pub mod accept;
 pub mod answer;
 pub mod body;
 pub mod error;

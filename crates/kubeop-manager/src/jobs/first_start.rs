@@ -7,11 +7,10 @@ use jiff::{SignedDuration, Timestamp};
 use kubeop_core::clock::{Clock, IdSource};
 use kubeop_core::id::InstanceId;
 use kubeop_core::policy::PlatformPolicy;
-use kubeop_core::price::{Currency, Price, PriceBook};
 use kubeop_core::usage::{Meter, hour_of};
 use kubeop_core::{Error, Result};
-use kubeop_store::{Conn, Store, meta, platform_policy, price};
-use rust_decimal::Decimal;
+use kubeop_store::price::{self, Price};
+use kubeop_store::{Store, meta, platform_policy};
 
 /// This installation's id, made once.
 pub async fn instance(store: &Store, ids: &dyn IdSource) -> Result<InstanceId> {
@@ -31,52 +30,49 @@ pub async fn policy(store: &Store, config: &Config, clock: &dyn Clock) -> Result
     Ok(())
 }
 
-/// The first prices, from the configuration; a rate that differs from the latest holds from the next hour on.
+/// The first prices, from the configuration. A rate that differs from what the configuration said last holds from the next whole hour on
+/// that has no entry yet: the past keeps its price, and what was set through the API is neither undone by a restart nor replaced.
 pub async fn prices(store: &Store, config: &Config, clock: &dyn Clock) -> Result<()> {
     let mut tx = store.begin().await?;
-    let book = price_book(&mut tx.conn()).await?;
-    let next_hour = hour_of(clock.now()) + SignedDuration::from_hours(1);
+    let rows = price::list(&mut tx.conn()).await?;
+    let book = price::book(&mut tx.conn()).await?;
+    if let Some(currency) = book.currency().filter(|currency| *currency != config.currency) {
+        return Err(Error::invalid(format!(
+            "KUBEOP_CURRENCY is {}, the price book is in {currency}: the currency of an installation cannot be changed",
+            config.currency
+        )));
+    }
     for meter in Meter::ALL {
         let rate = match meter {
             Meter::CpuMilli => config.rate_cpu_milli,
             Meter::MemMib => config.rate_mem_mib,
         };
-        let from = match book.at(meter, Timestamp::MAX) {
+        let known: Vec<&Price> = rows.iter().filter(|row| row.meter == meter.name()).collect();
+        let told = known.iter().rev().find(|row| row.origin == price::ENVIRONMENT);
+        let mut from = match told {
             None => Timestamp::UNIX_EPOCH,
-            Some(latest) if latest.currency != config.currency => {
-                return Err(Error::invalid(format!(
-                    "KUBEOP_CURRENCY is {}, the price book is in {}: the currency of an installation cannot be changed",
-                    config.currency, latest.currency
-                )));
-            }
-            Some(latest) if latest.rate == rate => continue,
-            Some(_) => next_hour,
+            Some(told) if told.rate == rate => continue,
+            // After what the configuration set before, also if that was in this very hour.
+            Some(told) => next_hour(clock.now()).max(told.effective_from),
         };
-        insert(&mut tx.conn(), meter, from, rate, config.currency).await?;
+        while known.iter().any(|row| row.effective_from == from) {
+            from = next_hour(from);
+        }
+        let row = Price {
+            meter: meter.name().to_owned(),
+            effective_from: from,
+            rate,
+            currency: config.currency.to_string(),
+            origin: price::ENVIRONMENT.to_owned(),
+        };
+        // Another replica may just have set it: that one stands.
+        let _ = price::insert(&mut tx.conn(), &row).await?;
     }
     tx.commit().await?;
     Ok(())
 }
 
-async fn insert(conn: &mut Conn<'_>, meter: Meter, from: Timestamp, rate: Decimal, currency: Currency) -> Result<()> {
-    let row =
-        price::Price { meter: meter.name().to_owned(), effective_from: from, rate, currency: currency.to_string() };
-    // Another replica, or a start before in this hour, may have set it: that one stands.
-    let _ = price::insert(conn, &row).await?;
-    Ok(())
-}
-
-/// The price book as it is stored.
-pub async fn price_book(conn: &mut Conn<'_>) -> Result<PriceBook> {
-    let entries = price::list(conn)
-        .await?
-        .into_iter()
-        .map(|row| {
-            let meter = Meter::parse(&row.meter)
-                .ok_or_else(|| Error::internal(format!("a price of an unknown meter {:?}", row.meter)))?;
-            let currency = Currency::parse(&row.currency)?;
-            Ok(Price { meter, effective_from: row.effective_from, rate: row.rate, currency })
-        })
-        .collect::<Result<Vec<_>>>()?;
-    Ok(PriceBook::new(entries))
+/// The first whole hour after `time`.
+pub fn next_hour(time: Timestamp) -> Timestamp {
+    hour_of(time).checked_add(SignedDuration::from_hours(1)).unwrap_or(Timestamp::MAX)
 }

@@ -37,7 +37,7 @@ const TENANT: [(&str, &str); 24] = [
 /// What a tenant may call besides, and a project may too.
 const BOTH: [(&str, &str); 1] = [("GET", "/v1/kubeconfigs/project/{id}")];
 /// What a tenant may call besides.
-const TENANT_BILLING: [(&str, &str); 1] = [("GET", "/v1/invoices/{id}")];
+const TENANT_BILLING: [(&str, &str); 2] = [("GET", "/v1/invoices/{id}"), ("GET", "/v1/invoices")];
 /// What a project may call.
 const PROJECT: [(&str, &str); 11] = [
     ("GET", "/v1/projects"),

@@ -8,7 +8,9 @@ use axum::http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::BodyExt;
 use jiff::SignedDuration;
 use kubeop_core::authz::{Actor, Role};
-use kubeop_core::clock::{SystemClock, SystemIds};
+use kubeop_core::clock::{Clock, SystemClock, SystemIds};
+use kubeop_core::id::ClusterId;
+use kubeop_core::name::Label;
 use kubeop_core::policy::RawPolicy;
 use kubeop_core::price::{Currency, parse_rate};
 use kubeop_manager::auth::token::Tokens;
@@ -21,7 +23,7 @@ use kubeop_manager::state::Manager;
 use kubeop_manager::sync::Wake;
 use kubeop_manager::vault::MasterKey;
 use kubeop_plan::install::MetricsServer;
-use kubeop_store::{Options, Store};
+use kubeop_store::{Options, Store, TextMap, cluster, encryption_seed};
 use prometheus_client::registry::Registry;
 use secrecy::SecretSlice;
 use serde_json::Value;
@@ -47,7 +49,7 @@ fn key() -> SecretSlice<u8> {
     SecretSlice::from(vec![7; 32])
 }
 
-fn config() -> Config {
+pub(crate) fn config() -> Config {
     Config {
         require_auth: true,
         signing_keys: vec![key()],
@@ -70,6 +72,11 @@ fn config() -> Config {
 impl Fixture {
     /// A new installation.
     pub(crate) async fn new() -> Self {
+        Self::with_clock(Arc::new(SystemClock)).await
+    }
+
+    /// A new installation under this clock.
+    pub(crate) async fn with_clock(clock: Arc<dyn Clock>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}", folder.path().join("kubeop.db").display());
         let store = Store::open(&url, Options::default()).await.unwrap();
@@ -79,7 +86,7 @@ impl Fixture {
         let keyring = keyring::open(&store, &master, &SystemClock, &SystemIds).await.unwrap();
         let instance = first_start::instance(&store, &SystemIds).await.unwrap();
         first_start::policy(&store, &config, &SystemClock).await.unwrap();
-        first_start::prices(&store, &config, &SystemClock).await.unwrap();
+        first_start::prices(&store, &config, &*clock).await.unwrap();
         let mut registry = Registry::default();
         let manager = Arc::new(Manager {
             tokens: Tokens::new(&config.signing_keys),
@@ -88,7 +95,7 @@ impl Fixture {
             wake: Wake::default(),
             config,
             store,
-            clock: Arc::new(SystemClock),
+            clock,
             ids: Arc::new(SystemIds),
             instance,
             metrics: Metrics::register(&mut registry),
@@ -104,6 +111,47 @@ impl Fixture {
         let actor = Actor { subject: "test".into(), role, token_id: None };
         let now = self.manager.clock.now();
         self.manager.tokens.sign(&actor, now, now + SignedDuration::from_mins(5)).unwrap()
+    }
+
+    /// A tenant made through the API, on a cluster that is only a row; its id.
+    pub(crate) async fn tenant(&self, name: &str) -> String {
+        let mut tx = self.manager.store.begin().await.unwrap();
+        let c = &mut tx.conn();
+        let all = cluster::list(c, &kubeop_store::Page::first(1)).await.unwrap();
+        let home = match all.into_iter().next() {
+            Some(home) => home.id,
+            None => self.cluster(c).await,
+        };
+        tx.commit().await.unwrap();
+        let body = format!(r#"{{"name":"{name}","clusterID":"{home}"}}"#);
+        let made = self.call("POST", "/v1/tenants", Some(&self.token(Role::Admin)), Some(&body)).await;
+        assert_eq!(made.status, StatusCode::CREATED, "{}", made.body);
+        made.body["id"].as_str().unwrap().to_owned()
+    }
+
+    async fn cluster(&self, c: &mut kubeop_store::Conn<'_>) -> ClusterId {
+        let now = self.manager.clock.now();
+        let seed_id = encryption_seed::list(c).await.unwrap()[0].id;
+        let row = cluster::Cluster {
+            id: ClusterId(self.manager.ids.next()),
+            name: Label::parse("home").unwrap(),
+            labels: TextMap::new(),
+            server: "https://home:6443".to_owned(),
+            cluster_uid: "uid".to_owned(),
+            public_server: None,
+            auto_bootstrap: false,
+            install_admission: false,
+            with_mocks: false,
+            version: 1,
+            bootstrap_state: cluster::BootstrapState::None,
+            bootstrap_message: None,
+            created_at: now,
+            updated_at: now,
+            deleted_at: None,
+        };
+        let sealed = cluster::Sealed { seed_id, bytes: vec![1] };
+        assert_eq!(cluster::insert(c, &row, &sealed).await.unwrap(), kubeop_store::Inserted::Yes);
+        row.id
     }
 
     /// Calls the API.

@@ -5,5 +5,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "helpers of tests")]
 
 mod authorization;
+mod billing;
 mod errors;
 mod fixture;
+mod ingest;

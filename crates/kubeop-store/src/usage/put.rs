@@ -2,6 +2,7 @@
 
 use super::{HOUR_US, Sample, copy, sql};
 use crate::column::{Ts, clean};
+use crate::invoice::month;
 use crate::{Result, StoreError, Tx};
 use jiff::Timestamp;
 use kubeop_core::usage::MAX_VALUE;
@@ -29,8 +30,11 @@ pub(super) type Key<'a> = (Ts, Uuid, Uuid, &'a str);
 pub(super) type Figures = (i64, i64);
 pub(super) type Row<'a> = (Key<'a>, Figures);
 
-/// Sets the samples of a batch. Of two with the same key the last one counts. The counts are exact also while others write the same keys,
-/// and two batches never wait for each other in a circle: keys are taken in order.
+/// Sets the samples of a batch. Of two with the same key the last one counts (callers refuse such as contradict each other). The counts are
+/// exact also while others write the same keys, and two batches never wait for each other in a circle: keys are taken in order.
+///
+/// Months that are over are held until the transaction ends, so that none of them is closed without these samples; of closed ones it is
+/// noted that their usage changed, if it did.
 ///
 /// # Errors
 /// `Defect` for a bucket that is no whole hour, a figure out of range or a source with NUL: the caller checks those first, by index.
@@ -50,10 +54,14 @@ pub async fn put(tx: &mut Tx, batch: &[Sample], now: Timestamp) -> Result<Counts
         rows.push((key, (sample.cpu_milli, sample.mem_mib)));
     }
     let rows = last_of_each(rows);
+    let held = month::hold(&mut tx.conn(), batch, now).await?;
     let (created, updated) = match tx {
         Tx::Sqlite(conn) => put_sqlite(conn, &rows, now.into()).await?,
         Tx::Pg(conn) => put_pg(conn, &rows, now.into()).await?,
     };
+    if created + updated > 0 {
+        month::note_late(&mut tx.conn(), &held, now).await?;
+    }
     let keys = u64::try_from(rows.len()).unwrap_or(u64::MAX);
     Ok(Counts { created, updated, unchanged: keys.saturating_sub(created).saturating_sub(updated) })
 }

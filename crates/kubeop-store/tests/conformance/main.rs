@@ -22,6 +22,8 @@ mod cluster_object_work;
 mod credentials;
 mod figures;
 mod fixture;
+mod invoice;
+mod invoice_model;
 mod meta;
 mod platform_policy;
 mod price;

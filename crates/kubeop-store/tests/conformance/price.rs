@@ -7,7 +7,7 @@ use rust_decimal::Decimal;
 
 fn price_of(meter: &str, from: i64, rate: &str) -> Price {
     let rate = Decimal::from_str_exact(rate).unwrap();
-    Price { meter: meter.into(), effective_from: at(from), rate, currency: "USD".into() }
+    Price { meter: meter.into(), effective_from: at(from), rate, currency: "USD".into(), origin: price::API.into() }
 }
 
 both! {

@@ -1,9 +1,10 @@
-//! Operations on a cluster's installation.
+//! Operations on a cluster's installation, and the prices of the platform.
 //!
 //! Invariant: `?clusterID=` names the cluster; it may be left out where there is just one.
 
 pub mod autoscale;
 pub mod bootstrap;
+pub mod prices;
 pub mod status;
 
 use crate::api::clusters::get::find;

@@ -13,11 +13,12 @@ use crate::sync::{objects, settle};
 use kubeop_api::resource::{ItemQuery, check_labels};
 use kubeop_api::tenant::{Tenant as Answer, TenantInput};
 use kubeop_core::id::{ClusterId, TenantId};
+use kubeop_core::month::Month;
 use kubeop_core::name::Label;
 use kubeop_core::{Error, Result};
 use kubeop_store::cluster::{self, BootstrapState};
 use kubeop_store::tenant::{self, Tenant};
-use kubeop_store::{Conn, Inserted};
+use kubeop_store::{Conn, Inserted, invoice};
 
 /// Creates a tenant.
 pub async fn handle(
@@ -58,6 +59,7 @@ pub async fn handle(
     }
     let inserted = tenant::insert(&mut tx.conn(), &row).await?;
     taken(&caller, &mut tx.conn(), &row, inserted).await?;
+    invoice::open(&mut tx.conn(), row.id, Month::of(now)).await?;
     objects::mark_tenant(&mut tx.conn(), &row, now).await?;
     let deed = Deed { verb: "create", kind: KIND, id: row.id.to_string(), tenant: Some(row.id), ..Deed::default() };
     caller.commit(tx, deed).await?;

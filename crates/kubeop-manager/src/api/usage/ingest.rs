@@ -10,34 +10,42 @@ use crate::http::error::ApiError;
 use crate::http::error::ApiResult;
 use aide::OperationInput;
 use aide::generate::GenContext;
-use aide::openapi::Operation;
+use aide::openapi::{MediaType, Operation, ReferenceOr, SchemaObject};
 use axum::Json;
 use axum::extract::{FromRequest, Request};
 use jiff::Timestamp;
 use kubeop_api::billing::{IngestResult, UsageSample};
 use kubeop_api::{strict_json, tolerant};
 use kubeop_core::id::{ProjectId, TenantId, shorten};
-use kubeop_core::usage::Sample;
+use kubeop_core::usage::{Sample, check_batch};
 use kubeop_core::{Error, Result};
 use kubeop_store::{Conn, project, tenant, usage};
-use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A batch as it was sent.
+/// The media type of one sample a line.
+const NDJSON: &str = "application/x-ndjson";
+
+/// A batch as it was sent: each sample is read on its own, so that what a batch takes in memory is its bytes and its samples.
 pub struct Batch(Vec<UsageSample>);
 
 impl<S: Send + Sync> FromRequest<S> for Batch {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
-        let types = ["application/json", "application/x-ndjson"];
-        let (bytes, media_type) = read_bytes(request, INGEST_LIMIT, &types).await?;
-        let values = if media_type == "application/x-ndjson" { lines(&bytes)? } else { elements(&bytes)? };
-        let samples = values
-            .into_iter()
-            .enumerate()
-            .map(|(index, value)| tolerant::from_value(value).map_err(|e| e.at(format!("[{index}]"))))
-            .collect::<Result<_>>()?;
+        let (bytes, media_type) = read_bytes(request, INGEST_LIMIT, &["application/json", NDJSON]).await?;
+        let mut samples = Vec::new();
+        let mut take = |index: usize, value| {
+            samples.push(tolerant::from_value(value).map_err(|e| e.at(format!("[{index}]")))?);
+            Ok(())
+        };
+        if media_type == NDJSON {
+            let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
+            for (index, line) in lines.enumerate() {
+                take(index, strict_json::parse(line).map_err(|e| e.at(format!("[{index}]")))?)?;
+            }
+        } else {
+            strict_json::each(&bytes, &mut take)?;
+        }
         Ok(Self(samples))
     }
 }
@@ -45,24 +53,14 @@ impl<S: Send + Sync> FromRequest<S> for Batch {
 impl OperationInput for Batch {
     fn operation_input(ctx: &mut GenContext, operation: &mut Operation) {
         Json::<Vec<UsageSample>>::operation_input(ctx, operation);
+        if let Some(ReferenceOr::Item(body)) = &mut operation.request_body {
+            body.description =
+                Some("An array of samples or one sample; as `application/x-ndjson` one sample a line.".to_owned());
+            let one = ctx.schema.subschema_for::<UsageSample>();
+            let schema = Some(SchemaObject { json_schema: one, external_docs: None, example: None });
+            body.content.insert(NDJSON.to_owned(), MediaType { schema, ..MediaType::default() });
+        }
     }
-}
-
-fn elements(bytes: &[u8]) -> Result<Vec<Value>> {
-    match strict_json::parse(bytes)? {
-        Value::Array(items) => Ok(items),
-        one @ Value::Object(_) => Ok(vec![one]),
-        _ => Err(Error::invalid("an array of samples, or one sample, is needed")),
-    }
-}
-
-fn lines(bytes: &[u8]) -> Result<Vec<Value>> {
-    bytes
-        .split(|byte| *byte == b'\n')
-        .filter(|line| !line.trim_ascii().is_empty())
-        .enumerate()
-        .map(|(index, line)| strict_json::parse(line).map_err(|e| e.at(format!("[{index}]"))))
-        .collect()
 }
 
 /// Takes in a batch of usage.
@@ -70,21 +68,23 @@ pub async fn handle(caller: Caller<IngestUsage>, Batch(sent): Batch) -> ApiResul
     let now = caller.manager.clock.now();
     let accepted = sent.len();
     let samples = sent
-        .iter()
+        .into_iter()
         .enumerate()
-        .map(|(index, sample)| read(sample, now).map_err(|e| e.at(format!("[{index}]"))))
+        .map(|(index, sample)| read(&sample, now).map_err(|e| e.at(format!("[{index}]"))))
         .collect::<Result<Vec<_>>>()?;
-    drop(sent);
+    check_batch(&samples)?;
     let mut tx = caller.change().await?;
     check_owners(&mut tx.conn(), &samples).await?;
     let counts = usage::put(&mut tx, &samples, now).await?;
     let deed = Deed { verb: "ingest", kind: "usage", detail: format!("{accepted} samples"), ..Deed::default() };
     caller.commit(tx, deed).await?;
+    let accepted = u64::try_from(accepted).unwrap_or(u64::MAX);
     Ok(Found(IngestResult {
-        accepted: u64::try_from(accepted).unwrap_or(u64::MAX),
+        accepted,
         created: counts.created,
         updated: counts.updated,
-        unchanged: counts.unchanged,
+        // A sample that the batch holds twice changes nothing the second time.
+        unchanged: accepted.saturating_sub(counts.created).saturating_sub(counts.updated),
     }))
 }
 

@@ -1,0 +1,102 @@
+//! Closing a month: its invoice is frozen, with the next number, in one transaction.
+//!
+//! Invariant: closings take turns by the counter's row, so that no two take one number, close one month, or correct one change; who is cut
+//! off anywhere has done nothing.
+
+use super::draft::make;
+use super::month::{self, Due};
+use super::{Invoice, Line, sql};
+use crate::column::{Dec, Ts, clean};
+use crate::tenant::{self, Tenant};
+use crate::{Conn, Result, StoreError, Tx, on};
+use jiff::Timestamp;
+use kubeop_core::authz::system_scope;
+use kubeop_core::month::Month;
+use uuid::Uuid;
+
+/// Closes an open month; `None` if it is not open (any more). The caller checked that its grace is over. The transaction must be
+/// committed, or nothing happened.
+///
+/// # Errors
+/// As [`super::draft`]; `Unavailable` if others close for longer than the lock time-out.
+pub async fn close(tx: &mut Tx, due: Due, id: Uuid, now: Timestamp) -> Result<Option<Invoice>> {
+    let c = &mut tx.conn();
+    let number =
+        take_turn(c).await?.checked_add(1).ok_or_else(|| StoreError::Defect("no number is left".to_owned()))?;
+    if !month::is_open(c, due).await? {
+        return Ok(None);
+    }
+    let row = tenant::get_any(c, system_scope(), due.tenant_id)
+        .await?
+        .ok_or_else(|| StoreError::Defect(format!("a month of tenant {}, which never was", due.tenant_id)))?;
+    // In order of months, as a batch of usage holds them; whoever sends usage of them waits from here on, or was waited for.
+    let corrected = month::to_correct(c, due.tenant_id, due.month).await?;
+    for month in corrected.iter().copied() {
+        month::settle(c, due.tenant_id, month).await?;
+    }
+    month::set_closed(c, due).await?;
+    let next = due.month.next();
+    if row.created_at < next.end() && row.deleted_at.is_none_or(|gone| gone > next.start()) {
+        month::open(c, due.tenant_id, next).await?;
+    }
+    let invoice = Invoice { number: Some(number), id, ..make(c, &row, due.month, &corrected, now).await? };
+    write(c, &row, &invoice, number).await?;
+    Ok(Some(invoice))
+}
+
+/// Holds the counter; the last number given.
+async fn take_turn(c: &mut Conn<'_>) -> Result<i64> {
+    let q = sql!("UPDATE invoice_counter SET last = last WHERE id = 1 RETURNING last");
+    Ok(on!(c, x => sqlx::query_scalar(q).fetch_one(x).await)?)
+}
+
+async fn write(c: &mut Conn<'_>, row: &Tenant, invoice: &Invoice, number: i64) -> Result<()> {
+    let count = sql!("UPDATE invoice_counter SET last = $1 WHERE id = 1");
+    on!(c, x => sqlx::query(count).bind(number).execute(x).await.map(|_| ()))?;
+    let q = sql!(
+        "INSERT INTO invoice (tenant_id, month, id, number, tenant_name, currency, minor_digits, subtotal, adjustments, total, generated_at) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
+    );
+    on!(c, x => sqlx::query(q)
+        .bind(row.id.0)
+        .bind(Ts::from(invoice.month.start()))
+        .bind(invoice.id)
+        .bind(number)
+        .bind(row.name.as_str())
+        .bind(&invoice.currency)
+        .bind(i64::from(invoice.total.scale()))
+        .bind(Dec::from(invoice.subtotal))
+        .bind(Dec::from(invoice.adjustments))
+        .bind(Dec::from(invoice.total))
+        .bind(Ts::from(invoice.generated_at))
+        .execute(x)
+        .await
+        .map(|_| ()))?;
+    for (position, line) in (1_i64..).zip(&invoice.lines) {
+        write_line(c, invoice, position, line).await?;
+    }
+    Ok(())
+}
+
+async fn write_line(c: &mut Conn<'_>, invoice: &Invoice, position: i64, line: &Line) -> Result<()> {
+    let q = sql!(
+        "INSERT INTO invoice_line (tenant_id, month, position, usage_month, meter, description, unit, project_id, quantity, rate, amount) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
+    );
+    on!(c, x => sqlx::query(q)
+        .bind(invoice.tenant_id.0)
+        .bind(Ts::from(invoice.month.start()))
+        .bind(position)
+        .bind(Ts::from(line.corrects.map_or(invoice.month.start(), Month::start)))
+        .bind(&line.meter)
+        .bind(clean(&line.description, 200))
+        .bind(&line.unit)
+        .bind(line.project_id.map_or(Uuid::nil(), |id| id.0))
+        .bind(Dec::from(line.quantity))
+        .bind(Dec::from(line.rate))
+        .bind(Dec::from(line.amount))
+        .execute(x)
+        .await
+        .map(|_| ()))?;
+    Ok(())
+}
