@@ -47,6 +47,9 @@ pub(crate) struct Options {
     /// `linux/amd64`, `linux/arm64`, or both with a comma between; this machine's if not given.
     #[arg(long, value_delimiter = ',', value_parser = Platform::parse)]
     platform: Vec<Platform>,
+    /// A static executable of the only platform that is built already, instead of building one.
+    #[arg(long, value_name = "FILE")]
+    binary: Option<PathBuf>,
     /// Where the image goes [default: target/image].
     #[arg(long)]
     output: Option<PathBuf>,
@@ -83,7 +86,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         profile: options.profile,
         variant: options.variant,
         platforms: &platforms,
-        binary: None,
+        binary: options.binary.as_deref(),
         output: &output,
     };
     let layout = build(&runner, &request)?;
