@@ -87,6 +87,7 @@ const METRICS_SERVER_IMAGE: &str = "registry.k8s.io/metrics-server/metrics-serve
 
 /// Options of the manager.
 #[derive(Args, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub(crate) struct ManagerArgs {
     /// The database.
     #[command(flatten)]

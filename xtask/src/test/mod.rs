@@ -137,7 +137,7 @@ impl<'a> Services<'a> {
         let given =
             (environment::variable("KUBEOP_TEST_KUBECONFIG"), environment::variable("KUBEOP_TEST_POSTGRES_URL"));
         let name = format!("test-{}", std::process::id());
-        let mut held = Vec::new();
+        let mut running = Vec::new();
         let cluster = given
             .0
             .is_none()
@@ -153,7 +153,7 @@ impl<'a> Services<'a> {
             (None, None) => String::new(),
             (None, Some(mut database)) => {
                 let url = first_line(&mut database, runner.signals, "PostgreSQL")?;
-                held.push(database);
+                running.push(database);
                 url
             }
         };
@@ -162,12 +162,12 @@ impl<'a> Services<'a> {
             (None, None) => String::new(),
             (None, Some(mut cluster)) => {
                 first_line(&mut cluster, runner.signals, "the test cluster")?;
-                held.push(cluster);
+                running.push(cluster);
                 workdir::base()?.join(format!("cluster-{name}")).join("kubeconfig").display().to_string()
             }
         };
         progress::note(&format!("both are up: {}", progress::since(start)));
-        Ok(Self { runner, binaries, kubeop, helm, kubeconfig, postgres, _held: held })
+        Ok(Self { runner, binaries, kubeop, helm, kubeconfig, postgres, _held: running })
     }
 
     /// The contract with the tests; `crates/e2e` reads it.

@@ -23,10 +23,11 @@ async fn the_operator_scales_on_metrics_of_a_server_that_bootstrap_installed() -
     );
 
     // Without one, ours comes and is used.
-    let own = admin.stdout("get apiservice v1beta1.metrics.k8s.io -o yaml").await?;
-    let deployment = admin.stdout("-n kube-system get deployment metrics-server -o yaml").await?;
-    admin.stdout("delete apiservice v1beta1.metrics.k8s.io").await?;
-    admin.stdout("-n kube-system delete deployment metrics-server").await?;
+    let mut own = Vec::new();
+    for object in SERVER {
+        own.push(admin.stdout(&format!("get {object} -o yaml")).await?);
+        admin.stdout(&format!("delete {object}")).await?;
+    }
     api.post(&bootstrap, &json!({"InstallMetricsServer": true})).await?.expect(200)?;
     until("resource metrics of our pods", PATIENCE, async || {
         let ran = admin.run("-n kubeop-system top pods --no-headers").await?;
@@ -55,18 +56,37 @@ async fn the_operator_scales_on_metrics_of_a_server_that_bootstrap_installed() -
 
     platform.uninstall().await?;
     ensure!(!admin.exists("apiservice v1beta1.metrics.k8s.io").await?, "our metrics server stayed");
-    for yaml in [deployment, own] {
-        e2e::node::apply(&admin, &without_status(&yaml)).await?;
+    // The APIService last: one whose Service is missing keeps namespaces from ending.
+    for yaml in own.iter().rev() {
+        e2e::node::apply(&admin, &without_status(yaml)).await?;
     }
-    Ok(())
+    until("the cluster's own metrics again", PATIENCE, async || {
+        let ran = admin.run("top nodes").await?;
+        Ok(Seen::when(ran.ok, (), ran.stderr))
+    })
+    .await
 }
+
+/// What the test cluster's metrics server is made of, the `APIService` first.
+const SERVER: [&str; 9] = [
+    "apiservice v1beta1.metrics.k8s.io",
+    "-n kube-system deployment metrics-server",
+    "-n kube-system service metrics-server",
+    "-n kube-system rolebinding metrics-server-auth-reader",
+    "clusterrolebinding metrics-server:system:auth-delegator",
+    "clusterrolebinding system:metrics-server",
+    "clusterrole system:metrics-server",
+    "clusterrole system:aggregated-metrics-reader",
+    "-n kube-system serviceaccount metrics-server",
+];
 
 /// What kubectl printed, without what only the object that was there can carry.
 fn without_status(yaml: &str) -> String {
-    let mut lines = yaml.split("\nstatus:").next().unwrap_or(yaml).lines();
-    lines
-        .by_ref()
-        .filter(|line| !["  uid:", "  resourceVersion:"].iter().any(|key| line.starts_with(key)))
-        .map(|line| format!("{line}\n"))
-        .collect()
+    let lines = yaml.split("\nstatus:").next().unwrap_or(yaml).lines();
+    let kept: Vec<&str> = lines
+        .filter(|line| {
+            !["  uid:", "  resourceVersion:", "  clusterIP", "  - 10."].iter().any(|key| line.starts_with(key))
+        })
+        .collect();
+    kept.join("\n")
 }

@@ -40,7 +40,7 @@ pub const TLS_SECRET: &str = "kubeop-admission-tls";
 pub const ADMISSION_PORT: i32 = 443;
 /// Service of the operator's metrics.
 pub const OPERATOR_METRICS: &str = "kubeop-operator-metrics";
-/// PriorityClass of our own pods.
+/// `PriorityClass` of our own pods.
 pub const PRIORITY: &str = "kubeop-platform";
 /// The `APIService` of resource metrics.
 pub const METRICS_API: &str = "v1beta1.metrics.k8s.io";

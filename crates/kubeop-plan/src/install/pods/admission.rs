@@ -13,7 +13,7 @@ const LINGER: i64 = 10;
 
 pub(super) fn build(image: &str) -> Workload {
     let (name, role) = (names::ADMISSION_ACCOUNT, "admission");
-    let deployment = deployment(Process {
+    let deployment = deployment(&Process {
         name,
         role,
         image,

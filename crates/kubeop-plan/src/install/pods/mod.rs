@@ -88,7 +88,7 @@ struct Process<'a> {
     environment: Vec<EnvVar>,
 }
 
-fn deployment(process: Process<'_>) -> Deployment {
+fn deployment(process: &Process<'_>) -> Deployment {
     let marks = selector(process.role);
     let mut pod_marks = marks.clone();
     pod_marks.insert(labels::PART_OF.to_owned(), labels::PART_OF_KUBEOP.to_owned());
@@ -114,7 +114,7 @@ fn deployment(process: Process<'_>) -> Deployment {
             label_selector: Some(matching.clone()),
             ..TopologySpreadConstraint::default()
         }]),
-        containers: vec![container(process.role, &process)],
+        containers: vec![container(process)],
         ..PodSpec::default()
     };
     Deployment {
@@ -142,7 +142,7 @@ fn deployment(process: Process<'_>) -> Deployment {
     }
 }
 
-fn container(name: &str, process: &Process<'_>) -> Container {
+fn container(process: &Process<'_>) -> Container {
     let quantity = |(key, amount): (&str, &str)| (key.to_owned(), Quantity(amount.to_owned()));
     let mut environment = vec![EnvVar {
         name: "KUBEOP_POD_NAME".to_owned(),
@@ -157,7 +157,7 @@ fn container(name: &str, process: &Process<'_>) -> Container {
     }];
     environment.extend(process.environment.iter().cloned());
     Container {
-        name: name.to_owned(),
+        name: process.role.to_owned(),
         image: Some(process.image.to_owned()),
         image_pull_policy: Some("IfNotPresent".to_owned()),
         args: Some(vec![process.role.to_owned()]),

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Probe;
 
 pub(super) fn build(image: &str) -> Workload {
     let (name, role) = (names::OPERATOR_ACCOUNT, "operator");
-    let deployment = deployment(Process {
+    let deployment = deployment(&Process {
         name,
         role,
         image,
