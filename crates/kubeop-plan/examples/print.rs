@@ -3,7 +3,7 @@
 //! standard input.
 
 use kubeop_core::policy::{PlatformPolicy, RawPolicy};
-use kubeop_plan::install::{self, WebhookTarget};
+use kubeop_plan::install::{self, Home};
 use kubeop_plan::{app, project};
 use serde_json::{Value, json};
 use std::error::Error;
@@ -22,8 +22,9 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn install(url: Option<String>) -> Result<Vec<Value>, Box<dyn Error>> {
     let options = install::Options {
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        webhook: url.map(WebhookTarget::Url),
+        home: Home::Process(url),
         policy: RawPolicy::default(),
+        metrics_server: None,
     };
     install::objects(&options)?.into_iter().map(|item| Ok(serde_json::to_value(item.object)?)).collect()
 }

@@ -51,7 +51,7 @@ async fn packets_stop_at_the_fences() -> Result<()> {
     // What carries the platform's traffic is no project: ingress controllers and monitoring come in.
     reaches(&admin, "default", &format!("{of_one}:8080")).await?;
 
-    quota_stops_a_pod(&node, &platform, &admin, &tool).await?;
+    quota_stops_a_pod(&platform, &admin, &tool).await?;
 
     node::host("ip", &["address", "del", &format!("{OUTSIDE}/32"), "dev", &interface]).await?;
     admin.stdout("-n default delete pod client --now").await?;
@@ -61,29 +61,28 @@ async fn packets_stop_at_the_fences() -> Result<()> {
     platform.uninstall().await
 }
 
-async fn quota_stops_a_pod(node: &Node, platform: &node::Platform, admin: &Kubectl, tool: &str) -> Result<()> {
+async fn quota_stops_a_pod(platform: &node::Platform, admin: &Kubectl, tool: &str) -> Result<()> {
     let api = &platform.api;
     let tenant = scenario::tenant(api, &platform.cluster, &scenario::unique("small")).await?;
     let body = json!({"tenantID": tenant, "name": "web", "quotas": {"cpu": "300m", "memory": "256Mi", "pods": "2"}});
     let made = api.post("/v1/projects", &body).await?.expect(201)?;
     let namespace = made.text_at("/namespace")?;
     scenario::phase(api, &format!("/v1/projects/{}", made.id()?), "Ready").await?;
-    let mut large = pod("large", &namespace, tool);
-    large["spec"]["containers"][0]["resources"] =
-        json!({"requests": {"cpu": "400m", "memory": "32Mi"}, "limits": {"cpu": "400m", "memory": "32Mi"}});
-    let ran = admin.create(&large).await?;
-    ensure!(!ran.ok && ran.stderr.contains("exceeded quota"), "a pod past the CPU quota: {ran:?}");
-    for name in ["first", "second"] {
-        let mut small = pod(name, &namespace, tool);
-        small["spec"]["containers"][0]["resources"] =
-            json!({"requests": {"cpu": "50m", "memory": "32Mi"}, "limits": {"cpu": "50m", "memory": "32Mi"}});
-        let ran = admin.create(&small).await?;
-        ensure!(ran.ok, "a pod within the quota: {ran:?}");
-    }
-    let ran = admin.create(&pod("third", &namespace, tool)).await?;
-    ensure!(!ran.ok && ran.stderr.contains("exceeded quota"), "a third pod: {ran:?}");
+    let asking = |name: &str, cpu: &str| {
+        let mut pod = pod(name, &namespace, tool);
+        let amounts = json!({"cpu": cpu, "memory": "32Mi"});
+        pod["spec"]["containers"][0]["resources"] = json!({"requests": amounts, "limits": amounts});
+        pod
+    };
+    let created = admin.create(&asking("first", "200m")).await?;
+    ensure!(created.ok, "a pod within the quota: {created:?}");
+    let refused = admin.create(&asking("large", "200m")).await?;
+    ensure!(!refused.ok && refused.stderr.contains("exceeded quota"), "a pod past the CPU quota: {refused:?}");
+    let created = admin.create(&asking("second", "50m")).await?;
+    ensure!(created.ok, "a second pod within the quota: {created:?}");
+    let refused = admin.create(&asking("third", "10m")).await?;
+    ensure!(!refused.ok && refused.stderr.contains("exceeded quota"), "a third pod: {refused:?}");
     node::running(admin, &namespace, "first").await?;
-    ensure!(!node.image().is_empty(), "the image is known");
     platform.delete_tenant(&tenant).await
 }
 
