@@ -5,6 +5,7 @@
 pub mod answer;
 pub mod body;
 pub mod error;
+pub mod idempotency;
 pub mod layers;
 pub mod params;
 pub mod server;

@@ -1,6 +1,6 @@
-//! A manager over a fresh SQLite file, called through its router.
+//! A manager over a fresh database of either kind, called through its router.
 //!
-//! Invariant: nothing is mocked but the network.
+//! Invariant: nothing is mocked but the network and the time, which stands still until a test sets it.
 
 use axum::Router;
 use axum::body::Body;
@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::BodyExt;
 use jiff::SignedDuration;
 use kubeop_core::authz::{Actor, Role};
-use kubeop_core::clock::{SystemClock, SystemIds};
+use kubeop_core::clock::{Clock, ManualClock, SystemClock, SystemIds};
 use kubeop_core::policy::RawPolicy;
 use kubeop_core::price::{Currency, parse_rate};
 use kubeop_manager::auth::token::Tokens;
@@ -20,7 +20,7 @@ use kubeop_manager::metrics::Metrics;
 use kubeop_manager::state::Manager;
 use kubeop_manager::sync::Wake;
 use kubeop_manager::vault::MasterKey;
-use kubeop_store::{Options, Store};
+use kubeop_store::Store;
 use prometheus_client::registry::Registry;
 use secrecy::SecretSlice;
 use serde_json::Value;
@@ -31,8 +31,30 @@ use tower::ServiceExt;
 /// A manager and its router.
 pub(crate) struct Fixture {
     pub(crate) manager: Arc<Manager>,
+    pub(crate) clock: Arc<ManualClock>,
     router: Router,
-    _folder: tempfile::TempDir,
+}
+
+/// Defines tests that run on both databases: `both! { async fn name(fixture) { ... } }` makes `name::sqlite` and `name::postgres`.
+macro_rules! both {
+    ($($(#[$meta:meta])* async fn $name:ident($fixture:ident) $body:block)*) => {$(
+        $(#[$meta])*
+        mod $name {
+            use super::*;
+
+            async fn check($fixture: crate::fixture::Fixture) $body
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn sqlite() {
+                crate::database::sqlite(|store| async { check(crate::fixture::Fixture::over(store).await).await }).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn postgres() {
+                crate::database::postgres(|store| async { check(crate::fixture::Fixture::over(store).await).await }).await;
+            }
+        }
+    )*};
 }
 
 /// An answer.
@@ -63,27 +85,29 @@ fn config() -> Config {
 }
 
 impl Fixture {
-    /// A new installation.
-    pub(crate) async fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let url = format!("sqlite://{}", folder.path().join("kubeop.db").display());
-        let store = Store::open(&url, Options::default()).await.unwrap();
-        store.migrate().await.unwrap();
+    /// A new installation over an empty database.
+    pub(crate) async fn over(store: Store) -> Self {
+        Self::with(store, 0).await
+    }
+
+    /// The same with a limit of requests a second.
+    pub(crate) async fn with(store: Store, rate: u32) -> Self {
+        let clock = Arc::new(ManualClock::new(SystemClock.now()));
         let config = config();
         let master = MasterKey::new(key()).unwrap();
-        let keyring = keyring::open(&store, &master, &SystemClock, &SystemIds).await.unwrap();
+        let keyring = keyring::open(&store, &master, &*clock, &SystemIds).await.unwrap();
         let instance = first_start::instance(&store, &SystemIds).await.unwrap();
-        first_start::policy(&store, &config, &SystemClock).await.unwrap();
-        first_start::prices(&store, &config, &SystemClock).await.unwrap();
+        first_start::policy(&store, &config, &*clock).await.unwrap();
+        first_start::prices(&store, &config, &*clock).await.unwrap();
         let mut registry = Registry::default();
         let manager = Arc::new(Manager {
             tokens: Tokens::new(&config.signing_keys),
-            gate: Gate::new(0),
+            gate: Gate::new(rate),
             clusters: Clusters::new(keyring),
             wake: Wake::default(),
             config,
             store,
-            clock: Arc::new(SystemClock),
+            clock: Arc::<ManualClock>::clone(&clock),
             ids: Arc::new(SystemIds),
             instance,
             metrics: Metrics::register(&mut registry),
@@ -91,7 +115,7 @@ impl Fixture {
             host: None,
             shutdown: CancellationToken::new(),
         });
-        Self { router: kubeop_manager::router::build(&manager), manager, _folder: folder }
+        Self { router: kubeop_manager::router::build(&manager), manager, clock }
     }
 
     /// A token of this role, without an id, so that nothing is recorded.
@@ -99,6 +123,14 @@ impl Fixture {
         let actor = Actor { subject: "test".into(), role, token_id: None };
         let now = self.manager.clock.now();
         self.manager.tokens.sign(&actor, now, now + SignedDuration::from_mins(5)).unwrap()
+    }
+
+    /// Calls the API as an admin, and expects this status.
+    pub(crate) async fn admin(&self, method: &str, path: &str, body: &Value, status: u16) -> Value {
+        let body = body.to_string();
+        let answer = self.call(method, path, Some(&self.token(Role::Admin)), Some(&body)).await;
+        assert_eq!(answer.status, status, "{method} {path} {body}: {}", answer.body);
+        answer.body
     }
 
     /// Calls the API.

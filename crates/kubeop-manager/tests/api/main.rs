@@ -4,6 +4,16 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "helpers of tests")]
 
-mod authorization;
-mod errors;
+#[macro_use]
 mod fixture;
+
+mod audit;
+mod authorization;
+mod database;
+mod errors;
+mod idempotency;
+mod limits;
+mod patch;
+mod tokens;
+mod verify;
+mod world;
