@@ -2,7 +2,7 @@
 //!
 //! Invariant: which names are known comes from the type itself (serde hands a struct's fields to the deserializer), so no list can drift;
 //! maps are data and keep their keys. Messages speak of JSON, never of Rust types. A number without a fraction is an integer however it is
-//! written (`2.0`, `1e3`), as in JSON Schema, up to 2^53, past which a double does not tell neighbours apart.
+//! written (`2.0`, `1e3`), as in JSON Schema, below 10^15, where it is read without rounding.
 
 use kubeop_core::id::shorten;
 use kubeop_core::{Error, Result};
@@ -212,8 +212,8 @@ impl de::Error for Fault {
     }
 }
 
-/// Below it every integer is a double of its own (2^53).
-const EXACT: f64 = 9_007_199_254_740_992.0;
+/// Below it (10^15) doubles lie so close that the parser's error of a unit in the last place makes a fraction, never another integer.
+const EXACT: f64 = 1e15;
 
 /// A number without a fraction, as the integer it is.
 fn integer(number: &Number) -> Option<i64> {

@@ -27,6 +27,11 @@ pub(crate) struct DatabaseArgs {
 }
 
 impl DatabaseArgs {
+    /// The URL of a database that is there already; nothing is made.
+    pub(crate) fn existing(&self) -> String {
+        self.db_url.clone().unwrap_or_else(|| format!("sqlite://{}", self.data_dir.join("kubeop.db").display()))
+    }
+
     /// The URL, with the default in the data directory, which is made.
     pub(crate) fn url(&self) -> anyhow::Result<String> {
         if let Some(url) = &self.db_url {
@@ -78,6 +83,33 @@ pub(crate) const SIGNING_KEY: &str = "jwt-signing.key";
 /// The file of a generated master key.
 const MASTER_KEY: &str = "master.key";
 
+/// The master key.
+#[derive(Args, Clone)]
+pub(crate) struct MasterArgs {
+    /// Key of what is stored encrypted: base64 of exactly 32 bytes.
+    #[arg(long, env = "KUBEOP_KMS_MASTER_KEY", hide_env_values = true)]
+    pub(crate) kms_master_key: Option<SecretString>,
+    /// A file with that key.
+    #[arg(long, env = "KUBEOP_KMS_MASTER_KEY_FILE")]
+    pub(crate) kms_master_key_file: Option<PathBuf>,
+}
+
+impl MasterArgs {
+    /// The master key as it is given.
+    pub(crate) fn given(&self) -> anyhow::Result<Option<SecretSlice<u8>>> {
+        let (text, file) = (self.kms_master_key.as_ref(), self.kms_master_key_file.as_ref());
+        Given { variable: "KUBEOP_KMS_MASTER_KEY", text, file }.read(true)
+    }
+
+    /// The master key as it is given, or as it was made in the data directory.
+    pub(crate) fn find(&self, database: &DatabaseArgs) -> anyhow::Result<Option<SecretSlice<u8>>> {
+        match self.given()? {
+            Some(key) => Ok(Some(key)),
+            None => kept(&database.data_dir.join(MASTER_KEY)),
+        }
+    }
+}
+
 /// Options of the manager.
 #[derive(Args, Clone)]
 pub(crate) struct ManagerArgs {
@@ -105,12 +137,9 @@ pub(crate) struct ManagerArgs {
     /// A file with that key.
     #[arg(long, env = "KUBEOP_JWT_SIGNING_KEY_PREVIOUS_FILE")]
     pub(crate) jwt_signing_key_previous_file: Option<PathBuf>,
-    /// Key of what is stored encrypted: base64 of exactly 32 bytes.
-    #[arg(long, env = "KUBEOP_KMS_MASTER_KEY", hide_env_values = true)]
-    pub(crate) kms_master_key: Option<SecretString>,
-    /// A file with that key.
-    #[arg(long, env = "KUBEOP_KMS_MASTER_KEY_FILE")]
-    pub(crate) kms_master_key_file: Option<PathBuf>,
+    /// The master key.
+    #[command(flatten)]
+    pub(crate) master: MasterArgs,
     /// First policy: registries and paths images may come from, separated by commas.
     #[arg(long, env = "KUBEOP_IMAGE_ALLOWLIST", default_value = "")]
     pub(crate) image_allowlist: String,
@@ -135,7 +164,7 @@ pub(crate) struct ManagerArgs {
     /// Hours after its end in which a month takes in late usage.
     #[arg(long, env = "KUBEOP_INVOICE_GRACE_HOURS", default_value_t = 72, value_parser = clap::value_parser!(i64).range(0..=2160))]
     pub(crate) invoice_grace_hours: i64,
-    /// Requests per second and caller, with bursts of four times that; 0 = no limit (default 50, in `kubeop dev` 0).
+    /// Requests per second and tenant (of admins: and subject), with bursts of four times that; 0 = no limit (default 50, in `kubeop dev` 0).
     #[arg(long, env = "KUBEOP_RATE_LIMIT")]
     pub(crate) rate_limit: Option<u32>,
 }
@@ -243,8 +272,7 @@ impl ManagerArgs {
     }
 
     fn master_key(&self, make: bool) -> anyhow::Result<SecretSlice<u8>> {
-        let (text, file) = (self.kms_master_key.as_ref(), self.kms_master_key_file.as_ref());
-        if let Some(key) = (Given { variable: "KUBEOP_KMS_MASTER_KEY", text, file }).read(true)? {
+        if let Some(key) = self.master.given()? {
             return Ok(key);
         }
         if make {

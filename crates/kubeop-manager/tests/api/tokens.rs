@@ -171,7 +171,7 @@ both! {
         assert_eq!(get(&project).await.error(), "the token's project does not exist any more");
         assert_eq!(get(&tenant).await.status, StatusCode::OK);
         fixture.admin("DELETE", &format!("/v1/tenants/{}", world.theirs.tenant), &json!(null), 204).await;
-        let id = kubeop_core::id::TenantId::parse(&world.theirs.tenant).unwrap();
+        let id = TenantId::parse(&world.theirs.tenant).unwrap();
         let unissued = fixture.token(Role::Tenant(id));
         let never = [fixture.token(Role::Tenant(TenantId(fixture.manager.ids.next()))), fixture.token(Role::Project(ProjectId(fixture.manager.ids.next())))];
         for (method, pattern) in operations().into_iter().filter(|(_, pattern)| !is_open(pattern)) {
