@@ -7,8 +7,8 @@
 use kubeop_core::id::shorten;
 use kubeop_core::{Error, Result};
 use serde::de::{
-    self, DeserializeOwned, DeserializeSeed, Deserializer, Expected, IntoDeserializer, MapAccess, SeqAccess, Unexpected,
-    Visitor,
+    self, DeserializeOwned, DeserializeSeed, Deserializer, Expected, IntoDeserializer, MapAccess, SeqAccess,
+    Unexpected, Visitor,
 };
 use serde_json::{Map, Number, Value};
 use std::fmt;
@@ -320,7 +320,7 @@ impl<'de> Deserializer<'de> for Tolerant {
     }
 
     integers! { deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64 deserialize_i128
-        deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64 deserialize_u128 }
+    deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64 deserialize_u128 }
 
     serde::forward_to_deserialize_any! {
         bool f32 f64 char str string bytes byte_buf unit unit_struct seq tuple

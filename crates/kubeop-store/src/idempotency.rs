@@ -72,8 +72,7 @@ pub async fn claim(c: &mut Conn<'_>, claim: &Claim, now: Timestamp) -> Result<Op
 /// Makes sure, in the transaction of a change, that the attempt still owns its key; `false`: do not commit.
 pub async fn hold(c: &mut Conn<'_>, digest: &[u8], owner: Uuid) -> Result<bool> {
     let q = sql!("UPDATE idempotency_key SET owner = owner WHERE digest = $1 AND owner = $2");
-    let rows =
-        on!(c, x => sqlx::query(q).bind(digest).bind(owner).execute(x).await.map(|done| done.rows_affected()))?;
+    let rows = on!(c, x => sqlx::query(q).bind(digest).bind(owner).execute(x).await.map(|done| done.rows_affected()))?;
     Ok(rows == 1)
 }
 

@@ -45,8 +45,7 @@ fn every_spelling_of_the_seeds_is_read() {
 
 #[test]
 fn data_keys_are_left_alone() {
-    let labels =
-        read(json!({"cluster_id": "x", "labels": {"Team_A": "1", "team-a": "2"}})).unwrap().labels.unwrap();
+    let labels = read(json!({"cluster_id": "x", "labels": {"Team_A": "1", "team-a": "2"}})).unwrap().labels.unwrap();
     assert_eq!(labels.len(), 2);
 }
 
@@ -86,7 +85,11 @@ fn messages_speak_of_json() {
         ("ttl_minutes", json!("60"), "ttl_minutes: an integer is needed, not the string \"60\""),
         ("ttl_minutes", json!(true), "ttl_minutes: an integer is needed, not the boolean true"),
         ("ttl_minutes", json!([]), "ttl_minutes: an integer is needed, not an array"),
-        ("ttl_minutes", json!(u64::MAX), "ttl_minutes: the number 18446744073709551615 is not allowed: -9223372036854775808 to 9223372036854775807 is"),
+        (
+            "ttl_minutes",
+            json!(u64::MAX),
+            "ttl_minutes: the number 18446744073709551615 is not allowed: -9223372036854775808 to 9223372036854775807 is",
+        ),
         ("ttl_minutes", json!(1e300), "ttl_minutes: an integer is needed, not the number 1"),
         ("cluster_id", json!(null), "cluster_id: a string is needed, not null"),
         ("cluster_id", json!({}), "cluster_id: a string is needed, not an object"),

@@ -8,8 +8,8 @@ use crate::clusters::Keyring;
 use jiff::{SignedDuration, Timestamp};
 use kubeop_core::id::TenantId;
 use kubeop_core::{Error, Result};
-use kubeop_store::audit::{self, AuditRecord, Chain};
 use kubeop_store::Store;
+use kubeop_store::audit::{self, AuditRecord, Chain};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -45,8 +45,7 @@ impl Head {
         };
         let words: Vec<&str> = line.split_whitespace().collect();
         let [chain, seq, hash] = words.as_slice() else { return Err(refuse()) };
-        let tenant_id =
-            if *chain == "platform" { None } else { Some(TenantId::parse(chain).map_err(|_| refuse())?) };
+        let tenant_id = if *chain == "platform" { None } else { Some(TenantId::parse(chain).map_err(|_| refuse())?) };
         let seq = seq.parse().ok().filter(|seq| *seq > 0).ok_or_else(refuse)?;
         if hash.len() != 64 || !hash.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(refuse());
@@ -143,7 +142,9 @@ async fn missing_chains(store: &Store) -> Result<Option<String>> {
         let there = audit::count_chains(&mut read.conn()).await?;
         let again = audit::chain(&mut read.conn(), None).await?.map_or(0, |chain| chain.chains);
         if told == again {
-            return Ok((told != there).then(|| format!("tells of {told} chains, {there} are there: one was removed or added")));
+            return Ok(
+                (told != there).then(|| format!("tells of {told} chains, {there} are there: one was removed or added"))
+            );
         }
     }
 }
@@ -245,7 +246,14 @@ mod tests {
             let line = format!("{chain} 7 {hash}");
             assert_eq!(Head::parse(&line).unwrap().to_string(), line);
         }
-        for bad in ["", "platform", "platform 0 00", "tenant 1 00", &format!("platform -1 {hash}"), &format!("platform 1 {hash}0")] {
+        for bad in [
+            "",
+            "platform",
+            "platform 0 00",
+            "tenant 1 00",
+            &format!("platform -1 {hash}"),
+            &format!("platform 1 {hash}0"),
+        ] {
             assert!(Head::parse(bad).is_err(), "{bad}");
         }
     }

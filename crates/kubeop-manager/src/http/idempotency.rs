@@ -216,7 +216,9 @@ impl Attempt {
             Some(kept) => self.write(tx, &claim, kept).await?,
         };
         if !held {
-            return Err(Error::unavailable("this request took so long that another one with its Idempotency-Key took over"));
+            return Err(Error::unavailable(
+                "this request took so long that another one with its Idempotency-Key took over",
+            ));
         }
         if let Some(kept) = answer {
             // Before the commit is known to have come about: the row tells, and nothing here would free the key.

@@ -38,7 +38,11 @@ fn describe_answer(response: &mut Response, code: u16, is_post: bool) {
     let mut add = |name: &str, description: &str, example: &str| {
         response.headers.insert(name.to_owned(), ReferenceOr::Item(header(description, example)));
     };
-    add("X-Request-Id", "The request's id, as the log and the audit log have it.", "01988c9e-0c5a-7d43-9c59-3f1f0c6d8a11");
+    add(
+        "X-Request-Id",
+        "The request's id, as the log and the audit log have it.",
+        "01988c9e-0c5a-7d43-9c59-3f1f0c6d8a11",
+    );
     if code == 201 {
         add("Location", "The path of what was created.", "/v1/apps/01988c9e-0c5a-7d43-9c59-3f1f0c6d8a11");
         add("ETag", "Its version, for `If-Match`.", "\"1\"");

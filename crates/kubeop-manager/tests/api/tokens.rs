@@ -5,8 +5,8 @@
 use crate::database;
 use crate::fixture::{Fixture, is_open, operations};
 use crate::world::World;
-use axum::http::{Request, StatusCode};
 use axum::body::Body;
+use axum::http::{Request, StatusCode};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use jiff::SignedDuration;
@@ -55,17 +55,42 @@ async fn whatever_is_wrong_with_a_token_is_401() {
         let now = fixture.clock.now().as_second();
         assert_eq!(status(&fixture, &signed(HEADER, &good.to_string(), KEY)).await, StatusCode::OK);
         for (claim, value, expected) in [
-            ("exp", json!(now - 31), 401), ("exp", json!(now - 29), 200), ("exp", json!(0), 401), ("exp", json!(-1), 401),
-            ("exp", json!(i64::MIN), 401), ("exp", json!("9999999999"), 401), ("exp", json!(null), 401), ("exp", json!([]), 401),
-            ("exp", json!(1e30), 401), ("exp", json!(i64::MAX), 200),
-            ("iat", json!(now + 31), 401), ("iat", json!(now + 29), 200), ("iat", json!("now"), 401), ("iat", json!(i64::MAX), 401),
-            ("nbf", json!(now + 31), 401), ("nbf", json!(now + 29), 200), ("nbf", json!(now - 9), 200), ("nbf", json!("x"), 401),
-            ("iss", json!("kubeop "), 401), ("iss", json!("other"), 401), ("iss", json!(null), 401), ("iss", json!(["other"]), 401),
-            ("sub", json!(null), 401), ("sub", json!(1), 401),
-            ("role", json!("Admin"), 401), ("role", json!("root"), 401), ("role", json!(["admin"]), 401), ("role", json!(""), 401),
-            ("role", json!("tenant"), 401), ("role", json!("project"), 401),
-            ("tenant_id", json!("00000000-0000-0000-0000-000000000001"), 401), ("project_id", json!("x"), 401),
-            ("jti", json!(1), 401), ("jti", json!({}), 401), ("jti", json!("fresh"), 200), ("aud", json!("anything"), 200),
+            ("exp", json!(now - 31), 401),
+            ("exp", json!(now - 29), 200),
+            ("exp", json!(0), 401),
+            ("exp", json!(-1), 401),
+            ("exp", json!(i64::MIN), 401),
+            ("exp", json!("9999999999"), 401),
+            ("exp", json!(null), 401),
+            ("exp", json!([]), 401),
+            ("exp", json!(1e30), 401),
+            ("exp", json!(i64::MAX), 200),
+            ("iat", json!(now + 31), 401),
+            ("iat", json!(now + 29), 200),
+            ("iat", json!("now"), 401),
+            ("iat", json!(i64::MAX), 401),
+            ("nbf", json!(now + 31), 401),
+            ("nbf", json!(now + 29), 200),
+            ("nbf", json!(now - 9), 200),
+            ("nbf", json!("x"), 401),
+            ("iss", json!("kubeop "), 401),
+            ("iss", json!("other"), 401),
+            ("iss", json!(null), 401),
+            ("iss", json!(["other"]), 401),
+            ("sub", json!(null), 401),
+            ("sub", json!(1), 401),
+            ("role", json!("Admin"), 401),
+            ("role", json!("root"), 401),
+            ("role", json!(["admin"]), 401),
+            ("role", json!(""), 401),
+            ("role", json!("tenant"), 401),
+            ("role", json!("project"), 401),
+            ("tenant_id", json!("00000000-0000-0000-0000-000000000001"), 401),
+            ("project_id", json!("x"), 401),
+            ("jti", json!(1), 401),
+            ("jti", json!({}), 401),
+            ("jti", json!("fresh"), 200),
+            ("aud", json!("anything"), 200),
         ] {
             let mut changed = good.clone();
             changed[claim] = value.clone();
@@ -78,10 +103,28 @@ async fn whatever_is_wrong_with_a_token_is_401() {
             assert_eq!(status(&fixture, &signed(HEADER, &without.to_string(), KEY)).await, 401, "without {claim}");
         }
         for header in [
-            r#"{"alg":"none"}"#, r#"{"alg":"HS384"}"#, r#"{"alg":"HS512","typ":"JWT"}"#, r#"{"alg":"RS256"}"#, r#"{"alg":"hs256"}"#,
-            r#"{"alg":""}"#, r#"{"alg":null}"#, r#"{"alg":["HS256"]}"#, r#"{}"#, "[]", "null", "\"HS256\"", "", "{",
-            r#"{"alg":"HS256","kid":"unknown"}"#, r#"{"alg":"HS256","kid":""}"#, r#"{"alg":"HS256","kid":7}"#, r#"{"alg":"HS256","kid":"../../dev/null"}"#,
-            r#"{"alg":"HS256","typ":"at+jwt"}"#, r#"{"alg":"HS256","typ":"JWE"}"#, r#"{"alg":"HS256","crit":["b64"],"b64":false}"#, r#"{"alg":"HS256","crit":[]}"#,
+            r#"{"alg":"none"}"#,
+            r#"{"alg":"HS384"}"#,
+            r#"{"alg":"HS512","typ":"JWT"}"#,
+            r#"{"alg":"RS256"}"#,
+            r#"{"alg":"hs256"}"#,
+            r#"{"alg":""}"#,
+            r#"{"alg":null}"#,
+            r#"{"alg":["HS256"]}"#,
+            r#"{}"#,
+            "[]",
+            "null",
+            "\"HS256\"",
+            "",
+            "{",
+            r#"{"alg":"HS256","kid":"unknown"}"#,
+            r#"{"alg":"HS256","kid":""}"#,
+            r#"{"alg":"HS256","kid":7}"#,
+            r#"{"alg":"HS256","kid":"../../dev/null"}"#,
+            r#"{"alg":"HS256","typ":"at+jwt"}"#,
+            r#"{"alg":"HS256","typ":"JWE"}"#,
+            r#"{"alg":"HS256","crit":["b64"],"b64":false}"#,
+            r#"{"alg":"HS256","crit":[]}"#,
             r#"{"alg":"HS256","b64":false,"crit":["exp"]}"#,
         ] {
             assert_eq!(status(&fixture, &signed(header, &good.to_string(), KEY)).await, 401, "{header}");
@@ -114,19 +157,47 @@ async fn no_mutilation_of_a_token_is_let_in_or_breaks_anything() {
         }
         let (head, tail) = good.rsplit_once('.').unwrap();
         for odd in [
-            format!("{good}."), format!(".{good}"), format!("{good}=") , format!("{good}A"), format!("{head}."), format!("{head}..{tail}"),
-            format!("{head}.{tail}.{tail}"), good.replace('.', ".."), good.replace('.', "/"), good.to_uppercase(), "a.b.c".into(), "..".into(),
-            ".".into(), "x".repeat(5000), format!("{}.{}.{}", encode("{}"), encode("{}"), encode("")), format!("{good} {good}"), "null".into(),
+            format!("{good}."),
+            format!(".{good}"),
+            format!("{good}="),
+            format!("{good}A"),
+            format!("{head}."),
+            format!("{head}..{tail}"),
+            format!("{head}.{tail}.{tail}"),
+            good.replace('.', ".."),
+            good.replace('.', "/"),
+            good.to_uppercase(),
+            "a.b.c".into(),
+            "..".into(),
+            ".".into(),
+            "x".repeat(5000),
+            format!("{}.{}.{}", encode("{}"), encode("{}"), encode("")),
+            format!("{good} {good}"),
+            "null".into(),
         ] {
             assert_eq!(status(&fixture, &odd).await, 401, "{odd}");
         }
-        for header in ["", "Bearer", "Bearer ", "bearer", "Basic YTpi", &format!("Token {good}"), &good, &format!("Bearer{good}"), "Bearer \u{e9}"] {
-            let request = Request::get("/v1/clusters").header("authorization", header.as_bytes()).body(Body::empty()).unwrap();
+        for header in [
+            "",
+            "Bearer",
+            "Bearer ",
+            "bearer",
+            "Basic YTpi",
+            &format!("Token {good}"),
+            &good,
+            &format!("Bearer{good}"),
+            "Bearer \u{e9}",
+        ] {
+            let request =
+                Request::get("/v1/clusters").header("authorization", header.as_bytes()).body(Body::empty()).unwrap();
             assert_eq!(fixture.send(request).await.status, 401, "{header:?}");
         }
-        let twice = Request::get("/v1/clusters").header("authorization", format!("Bearer {good}")).header("authorization", format!("Bearer {good}"));
+        let twice = Request::get("/v1/clusters")
+            .header("authorization", format!("Bearer {good}"))
+            .header("authorization", format!("Bearer {good}"));
         assert_eq!(fixture.send(twice.body(Body::empty()).unwrap()).await.status, 401, "two headers");
-        let lower = Request::get("/v1/clusters").header("authorization", format!("bearer {good}")).body(Body::empty()).unwrap();
+        let lower =
+            Request::get("/v1/clusters").header("authorization", format!("bearer {good}")).body(Body::empty()).unwrap();
         assert_eq!(fixture.send(lower).await.status, 200, "the scheme's case does not count");
     })
     .await;
@@ -134,7 +205,8 @@ async fn no_mutilation_of_a_token_is_let_in_or_breaks_anything() {
 
 #[test]
 fn a_second_key_is_accepted_and_the_first_signs() {
-    let keys = |bytes: &[u8]| Tokens::new(&bytes.iter().map(|byte| SecretSlice::from(vec![*byte; 32])).collect::<Vec<_>>());
+    let keys =
+        |bytes: &[u8]| Tokens::new(&bytes.iter().map(|byte| SecretSlice::from(vec![*byte; 32])).collect::<Vec<_>>());
     let actor = Actor { subject: "a".into(), role: Role::Admin, token_id: None };
     let now: jiff::Timestamp = "2026-03-01T00:00:00Z".parse().unwrap();
     let end = now + SignedDuration::from_mins(5);

@@ -22,7 +22,8 @@ fn tenant(n: u64) -> Option<TenantId> {
 fn record(n: u64, chain: u64) -> AuditRecord {
     AuditRecord {
         id: Uuid::now_v7(),
-        at: "2026-03-01T00:00:00Z".parse::<Timestamp>().unwrap() + jiff::SignedDuration::from_secs(n.try_into().unwrap()),
+        at: "2026-03-01T00:00:00Z".parse::<Timestamp>().unwrap()
+            + jiff::SignedDuration::from_secs(n.try_into().unwrap()),
         subject: format!("s{n}"),
         role: "admin".into(),
         tenant_id: tenant(chain),

@@ -167,16 +167,14 @@ pub async fn seal(c: &mut Conn<'_>, seals: &[Seal]) -> Result<()> {
         unhex(value ->> 3) AS hash FROM json_each($1)) AS s \
         WHERE r.tenant_id = s.tenant_id AND r.id = s.id AND r.seq IS NULL");
     let done = match c {
-        Conn::Pg(x) => {
-            sqlx::query(for_pg)
-                .bind(seals.iter().map(|seal| key(seal.tenant_id)).collect::<Vec<_>>())
-                .bind(seals.iter().map(|seal| seal.id).collect::<Vec<_>>())
-                .bind(seals.iter().map(|seal| seal.seq).collect::<Vec<_>>())
-                .bind(seals.iter().map(|seal| seal.hash.clone()).collect::<Vec<_>>())
-                .execute(&mut **x)
-                .await?
-                .rows_affected()
-        }
+        Conn::Pg(x) => sqlx::query(for_pg)
+            .bind(seals.iter().map(|seal| key(seal.tenant_id)).collect::<Vec<_>>())
+            .bind(seals.iter().map(|seal| seal.id).collect::<Vec<_>>())
+            .bind(seals.iter().map(|seal| seal.seq).collect::<Vec<_>>())
+            .bind(seals.iter().map(|seal| seal.hash.clone()).collect::<Vec<_>>())
+            .execute(&mut **x)
+            .await?
+            .rows_affected(),
         Conn::Sqlite(x) => {
             let list: Vec<_> = seals
                 .iter()
@@ -219,12 +217,7 @@ pub async fn put_chain(c: &mut Conn<'_>, chain: &Chain) -> Result<()> {
 }
 
 /// The sealed records of a chain after a place, in order.
-pub async fn sealed(
-    c: &mut Conn<'_>,
-    tenant_id: Option<TenantId>,
-    after: i64,
-    rows: u32,
-) -> Result<Vec<AuditRecord>> {
+pub async fn sealed(c: &mut Conn<'_>, tenant_id: Option<TenantId>, after: i64, rows: u32) -> Result<Vec<AuditRecord>> {
     let q = sql!(concat!(
         "SELECT ",
         columns!(),
