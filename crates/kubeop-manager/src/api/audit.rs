@@ -3,7 +3,6 @@
 //! Invariant: read by the platform team alone; newest last, keyset-paged.
 
 use crate::api::list;
-use crate::audit::digest;
 use crate::auth::caller::Caller;
 use crate::auth::permission::ReadAudit;
 use crate::http::answer::Page;
@@ -11,6 +10,7 @@ use crate::http::error::ApiResult;
 use crate::http::params::Query;
 use axum::extract::OriginalUri;
 use jiff::Timestamp;
+use kubeop_core::hex;
 use kubeop_core::id::TenantId;
 use kubeop_store::audit::{self, AuditFilter};
 use schemars::JsonSchema;
@@ -105,7 +105,7 @@ pub async fn list(
             after_digest: row.after_digest,
             detail: row.detail,
             seq: row.seal.as_ref().map(|(seq, _)| *seq),
-            hash: row.seal.map(|(_, hash)| digest::hex(&hash)),
+            hash: row.seal.map(|(_, hash)| hex::encode(&hash)),
         })
         .collect();
     Ok(list::answer(items, &uri, next))

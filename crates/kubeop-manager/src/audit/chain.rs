@@ -2,11 +2,11 @@
 //!
 //! Invariant: the form is fixed for ever (`kubeop-audit-1`); another one would be told apart by its name.
 
-use super::digest::{hex, sha256};
+use super::digest::sha256;
 use crate::clusters::Keyring;
 use aws_lc_rs::hmac;
 use kubeop_core::id::TenantId;
-use kubeop_core::{Error, Result};
+use kubeop_core::{Error, Result, hex};
 use kubeop_store::audit::{AuditRecord, Chain};
 use serde::Serialize;
 use uuid::Uuid;
@@ -16,7 +16,7 @@ const PURPOSE: &str = "kubeop audit chain end, version 1";
 
 /// A record as it is hashed; members in this order.
 #[derive(Serialize)]
-struct Form<'a> {
+struct Hashed<'a> {
     form: &'static str,
     tenant_id: Option<TenantId>,
     seq: i64,
@@ -37,7 +37,7 @@ struct Form<'a> {
 
 /// SHA-256 over the hash before (nothing for the first record) and the record at its place.
 pub fn hash(previous: &[u8], record: &AuditRecord, seq: i64) -> Result<Vec<u8>> {
-    let form = Form {
+    let hashed = Hashed {
         form: "kubeop-audit-1",
         tenant_id: record.tenant_id,
         seq,
@@ -55,7 +55,7 @@ pub fn hash(previous: &[u8], record: &AuditRecord, seq: i64) -> Result<Vec<u8>> 
         detail: &record.detail,
     };
     let mut bytes = previous.to_vec();
-    serde_json::to_writer(&mut bytes, &form).map_err(Error::internal)?;
+    serde_json::to_writer(&mut bytes, &hashed).map_err(Error::internal)?;
     Ok(sha256(&bytes))
 }
 
@@ -75,7 +75,7 @@ pub fn is_authentic(chain: &Chain, keyring: &Keyring) -> Result<bool> {
 
 fn text(chain: &Chain) -> Vec<u8> {
     // No part can hold a '|'.
-    format!("{}|{}|{}|{}", name(chain.tenant_id), chain.seq, hex(&chain.hash), chain.chains).into_bytes()
+    format!("{}|{}|{}|{}", name(chain.tenant_id), chain.seq, hex::encode(&chain.hash), chain.chains).into_bytes()
 }
 
 /// How a chain is called: the tenant's id, or `platform`.

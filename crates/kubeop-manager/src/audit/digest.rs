@@ -3,29 +3,19 @@
 //! Invariant: a digest is over the canonical form: members sorted by name, no white space, numbers and texts as `serde_json` writes them.
 
 use aws_lc_rs::digest::{SHA256, digest};
-use kubeop_core::{Error, Result};
+use kubeop_core::{Error, Result, hex};
 use serde::Serialize;
 use serde_json::Value;
-use std::fmt::Write;
 
 /// SHA-256 of some bytes.
 pub fn sha256(bytes: &[u8]) -> Vec<u8> {
     digest(&SHA256, bytes).as_ref().to_vec()
 }
 
-/// Bytes as lower-case hexadecimal digits.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
 /// The digest of a thing, as audit records hold it: `sha256:` and 64 digits.
 pub fn of(thing: &impl Serialize) -> Result<String> {
     let value = serde_json::to_value(thing).map_err(Error::internal)?;
-    Ok(format!("sha256:{}", hex(&sha256(canonical(&value).as_bytes()))))
+    Ok(format!("sha256:{}", hex::encode(&sha256(canonical(&value).as_bytes()))))
 }
 
 /// The canonical form of a value.

@@ -3,11 +3,10 @@
 //! Invariant: needs memory for a page of records, not for the log; what is sealed while it reads is read too, and no finding.
 
 use super::chain::{hash, is_authentic, name};
-use super::digest::hex;
 use crate::clusters::Keyring;
 use jiff::{SignedDuration, Timestamp};
 use kubeop_core::id::TenantId;
-use kubeop_core::{Error, Result};
+use kubeop_core::{Error, Result, hex};
 use kubeop_store::Store;
 use kubeop_store::audit::{self, AuditRecord, Chain};
 use std::collections::{BTreeMap, BTreeSet};
@@ -90,7 +89,7 @@ pub async fn heads(store: &Store, mut tell: impl FnMut(Head)) -> Result<()> {
         let Some(last) = page.last() else { return Ok(()) };
         after = Some(last.tenant_id);
         for chain in page.into_iter().filter(|chain| chain.seq > 0) {
-            tell(Head { tenant_id: chain.tenant_id, seq: chain.seq, hash: hex(&chain.hash) });
+            tell(Head { tenant_id: chain.tenant_id, seq: chain.seq, hash: hex::encode(&chain.hash) });
         }
     }
 }
@@ -217,7 +216,7 @@ impl Walk {
                 record.id
             )));
         }
-        if self.noted.remove(seq).is_some_and(|noted| noted != hex(stored)) {
+        if self.noted.remove(seq).is_some_and(|noted| noted != hex::encode(stored)) {
             tell(self.finding(format!("{seq} has another hash than was noted: the chain was rewritten")));
         }
         (self.place, self.stored) = (*seq, stored.clone());

@@ -8,7 +8,7 @@
 use super::answer::Kept;
 use super::error::ApiError;
 use super::layers::RequestId;
-use crate::audit::digest::{canonical, hex, sha256};
+use crate::audit::digest::{canonical, sha256};
 use crate::auth::caller::{Deed, note};
 use crate::state::Manager;
 use crate::vault::Place;
@@ -21,7 +21,7 @@ use http_body_util::BodyExt;
 use jiff::SignedDuration;
 use kubeop_core::authz::{Actor, Role};
 use kubeop_core::id::{TenantId, shorten};
-use kubeop_core::{Error, Result};
+use kubeop_core::{Error, Result, hex};
 use kubeop_store::{Tx, idempotency};
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -176,7 +176,7 @@ impl Attempt {
             Role::Project(id) => Some(id.0),
         };
         let caller = json!([actor.role.claim(), confined, actor.subject, "POST", self.path, key]);
-        let request = json!([self.query, hex(&sha256(body))]);
+        let request = json!([self.query, hex::encode(&sha256(body))]);
         let now = self.manager.clock.now();
         let wish = idempotency::Claim {
             digest: sha256(caller.to_string().as_bytes()),

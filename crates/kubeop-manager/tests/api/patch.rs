@@ -6,8 +6,8 @@ use crate::fixture::Fixture;
 use crate::world::World;
 use serde_json::{Value, json};
 
-async fn own_labels(fixture: &Fixture, path: &str, patch: Value) -> Value {
-    let item = fixture.admin("PATCH", path, &patch, 200).await;
+async fn own_labels(fixture: &Fixture, path: &str, change: Value) -> Value {
+    let item = fixture.admin("PATCH", path, &change, 200).await;
     let labels = item["labels"].as_object().unwrap().iter();
     labels.filter(|(key, _)| !key.starts_with("app.kubeop.io/")).map(|(k, v)| (k.clone(), v.clone())).collect()
 }
@@ -25,12 +25,12 @@ both! {
             let put = json!({"labels": {"env": "test", "team": "a"}, "image": "nginx:1"});
             let put = if kind == "apps" { put } else { json!({"labels": put["labels"]}) };
             fixture.admin("PUT", &path, &put, 200).await;
-            let patch = json!({"labels": {"team": null, "tier": "1", "never": null}});
-            assert_eq!(own_labels(&fixture, &path, patch).await, json!({"env": "test", "tier": "1"}), "{kind}");
+            let change = json!({"labels": {"team": null, "tier": "1", "never": null}});
+            assert_eq!(own_labels(&fixture, &path, change).await, json!({"env": "test", "tier": "1"}), "{kind}");
             assert_eq!(own_labels(&fixture, &path, json!({})).await, json!({"env": "test", "tier": "1"}), "{kind}");
-            let patch = json!({"id": id, "LABELS": {"env": "prod"}});
+            let change = json!({"id": id, "LABELS": {"env": "prod"}});
             let collection = format!("/v1/{kind}");
-            assert_eq!(own_labels(&fixture, &collection, patch).await, json!({"env": "prod", "tier": "1"}), "{kind}");
+            assert_eq!(own_labels(&fixture, &collection, change).await, json!({"env": "prod", "tier": "1"}), "{kind}");
             let identity = json!({"labels": {"app.kubeop.io/cluster-id": null}});
             assert_eq!(own_labels(&fixture, &path, identity).await, json!({"env": "prod", "tier": "1"}), "{kind}");
             let bad = fixture.admin("PATCH", &path, &json!({"labels": {"env": 1}}), 400).await;
@@ -43,19 +43,19 @@ both! {
         let world = World::new(&fixture).await;
         let path = format!("/v1/clusters/{}", world.cluster);
         let shown = |item: Value| (item["public_server"].clone(), item["install_admission"].clone());
-        let patch = json!({"publicServer": "https://api.example.com:6443", "installAdmission": true});
-        let item = fixture.admin("PATCH", &path, &patch, 200).await;
+        let change = json!({"publicServer": "https://api.example.com:6443", "installAdmission": true});
+        let item = fixture.admin("PATCH", &path, &change, 200).await;
         assert_eq!(shown(item), (json!("https://api.example.com:6443"), json!(true)));
         let item = fixture.admin("PATCH", &path, &json!({"labels": {"a": "b"}}), 200).await;
         assert_eq!(shown(item), (json!("https://api.example.com:6443"), json!(true)));
         let item = fixture.admin("PATCH", &path, &json!({"public_server": null}), 200).await;
         assert_eq!(shown(item), (json!(null), json!(true)));
-        for (patch, message) in [
+        for (change, message) in [
             (json!({"name": "other"}), "name: cannot be changed"),
             (json!({"kubeconfig": "x.conf"}), "kubeconfig"),
             (json!([]), "an object is needed, not an array"),
         ] {
-            let error = fixture.admin("PATCH", &path, &patch, 400).await["error"].as_str().unwrap().to_owned();
+            let error = fixture.admin("PATCH", &path, &change, 400).await["error"].as_str().unwrap().to_owned();
             assert!(error.contains(message), "{error}");
         }
     }

@@ -111,7 +111,7 @@ async fn whatever_is_wrong_with_a_token_is_401() {
             r#"{"alg":""}"#,
             r#"{"alg":null}"#,
             r#"{"alg":["HS256"]}"#,
-            r#"{}"#,
+            "{}",
             "[]",
             "null",
             "\"HS256\"",

@@ -5,6 +5,7 @@
 use crate::database::behind_the_back;
 use crate::fixture::Fixture;
 use jiff::Timestamp;
+use kubeop_core::clock::{IdSource, SystemIds};
 use kubeop_core::id::TenantId;
 use kubeop_manager::audit::sealer::{seal_all, seal_batch};
 use kubeop_manager::audit::verify::{Finding, Head, Summary, heads, verify};
@@ -21,7 +22,7 @@ fn tenant(n: u64) -> Option<TenantId> {
 
 fn record(n: u64, chain: u64) -> AuditRecord {
     AuditRecord {
-        id: Uuid::now_v7(),
+        id: SystemIds.next(),
         at: "2026-03-01T00:00:00Z".parse::<Timestamp>().unwrap()
             + jiff::SignedDuration::from_secs(n.try_into().unwrap()),
         subject: format!("s{n}"),
@@ -32,7 +33,7 @@ fn record(n: u64, chain: u64) -> AuditRecord {
         object_id: format!("o{n}"),
         outcome: "done".into(),
         request_id: format!("r{n}"),
-        before_digest: (n % 2 == 0).then(|| "sha256:aa".into()),
+        before_digest: n.is_multiple_of(2).then(|| "sha256:aa".into()),
         after_digest: Some("sha256:bb".into()),
         detail: "\"quoted\" and ünusual".into(),
         seal: None,
@@ -235,7 +236,7 @@ both! {
         let rows = audit::sealed(&mut store.read().await.unwrap().conn(), tenant, 8, 2).await.unwrap();
         let before = rows[0].seal.clone().unwrap().1;
         let hash = kubeop_manager::audit::chain::hash(&before, &rows[1], 10).unwrap();
-        let hash = kubeop_manager::audit::digest::hex(&hash);
+        let hash = kubeop_core::hex::encode(&hash);
         let literal = if store.is_shared() { format!("'\\x{hash}'") } else { format!("x'{hash}'") };
         behind_the_back(store, &format!("UPDATE audit_record SET hash = {literal} WHERE {one} AND seq = 10")).await;
         behind_the_back(store, &format!("UPDATE audit_chain SET hash = {literal} WHERE {one}")).await;

@@ -8,6 +8,7 @@ use crate::column::{Id, Ts};
 use crate::page::limit;
 use crate::{Conn, Result, StoreError, on, sql};
 use jiff::Timestamp;
+use kubeop_core::hex;
 use kubeop_core::id::TenantId;
 use serde_json::json;
 use uuid::Uuid;
@@ -178,7 +179,9 @@ pub async fn seal(c: &mut Conn<'_>, seals: &[Seal]) -> Result<()> {
         Conn::Sqlite(x) => {
             let list: Vec<_> = seals
                 .iter()
-                .map(|seal| json!([key(seal.tenant_id).to_string(), seal.id.to_string(), seal.seq, hex(&seal.hash)]))
+                .map(|seal| {
+                    json!([key(seal.tenant_id).to_string(), seal.id.to_string(), seal.seq, hex::encode(&seal.hash)])
+                })
                 .collect();
             let list = serde_json::Value::Array(list).to_string();
             sqlx::query(for_sqlite).bind(list).execute(&mut **x).await?.rows_affected()
@@ -189,10 +192,6 @@ pub async fn seal(c: &mut Conn<'_>, seals: &[Seal]) -> Result<()> {
     } else {
         Err(StoreError::Defect(format!("{} audit records were to be sealed, {done} could be", seals.len())))
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Writes the end of a chain.

@@ -19,7 +19,7 @@ use kubeop_api::billing::{IngestResult, UsageSample};
 use kubeop_api::{strict_json, tolerant};
 use kubeop_core::id::{ProjectId, TenantId, shorten};
 use kubeop_core::usage::Sample;
-use kubeop_core::{Error, Result};
+use kubeop_core::{Error, Result, hex};
 use kubeop_store::{Conn, project, tenant, usage};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -118,7 +118,7 @@ fn batch_digest(samples: &[Sample]) -> String {
             sample.mem_mib
         );
     }
-    format!("sha256:{}", digest::hex(&digest::sha256(text.as_bytes())))
+    format!("sha256:{}", hex::encode(&digest::sha256(text.as_bytes())))
 }
 
 fn read(sent: &UsageSample, now: Timestamp) -> Result<Sample> {
