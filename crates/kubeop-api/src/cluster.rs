@@ -8,23 +8,31 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Registers or changes a cluster. On a change an absent field stays as it is.
-#[derive(Clone, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
 pub struct ClusterInput {
     /// Only on a change of the collection: which one.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
     /// A DNS label, unique among clusters.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// The kubeconfig as YAML, or base64 of it; its current context is used.
+    #[serde(skip_serializing)]
     pub kubeconfig: Option<String>,
     /// Install CRDs, RBAC, policy and operator before the answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub auto_bootstrap: Option<bool>,
     /// Install the admission webhook too.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub install_admission: Option<bool>,
     /// Use the built-in stand-ins for outside providers.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub with_mocks: Option<bool>,
     /// The API server's address as tenants reach it; default: the registered one.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub public_server: Option<String>,
     /// The caller's own labels.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub labels: Option<Labels>,
 }
 

@@ -1,14 +1,16 @@
 //! Reading requests with tolerance for the spelling of our field names: `clusterID` = `cluster_id` = `ClusterID`.
 //!
 //! Invariant: which names are known comes from the type itself (serde hands a struct's fields to the deserializer), so no list can drift;
-//! maps are data and keep their keys.
+//! maps are data and keep their keys. Messages speak of JSON, never of Rust types. A number without a fraction is an integer however it is
+//! written (`2.0`, `1e3`), as in JSON Schema, below 10^15, where it is read without rounding.
 
 use kubeop_core::id::shorten;
 use kubeop_core::{Error, Result};
 use serde::de::{
-    self, DeserializeOwned, DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor,
+    self, DeserializeOwned, DeserializeSeed, Deserializer, Expected, IntoDeserializer, MapAccess, SeqAccess,
+    Unexpected, Visitor,
 };
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 use std::fmt;
 
 /// The server's own fields, accepted in any request body and ignored, so that an answer can be sent back.
@@ -38,7 +40,8 @@ pub fn canonical_keys<T: DeserializeOwned>(value: Value) -> Result<Value> {
     }
 }
 
-fn folded(name: &str) -> String {
+/// A name as it is compared: without case, `_` and `-`.
+pub fn folded(name: &str) -> String {
     name.chars().filter(|c| !matches!(c, '_' | '-')).map(|c| c.to_ascii_lowercase()).collect()
 }
 
@@ -97,9 +100,44 @@ fn kind_of(value: &Value) -> &'static str {
         Value::Null => "null",
         Value::Bool(_) => "a boolean",
         Value::Number(_) => "a number",
-        Value::String(_) => "a text",
-        Value::Array(_) => "a list",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
         Value::Object(_) => "an object",
+    }
+}
+
+/// What serde found, in terms of JSON.
+fn found(unexpected: &Unexpected<'_>) -> String {
+    match unexpected {
+        Unexpected::Bool(value) => format!("the boolean {value}"),
+        Unexpected::Unsigned(value) => format!("the number {value}"),
+        Unexpected::Signed(value) => format!("the number {value}"),
+        Unexpected::Float(value) => format!("the number {value}"),
+        Unexpected::Char(value) => format!("the string {:?}", value.to_string()),
+        Unexpected::Str(value) => format!("the string {:?}", shorten(value)),
+        Unexpected::Unit | Unexpected::Option => "null".to_owned(),
+        Unexpected::Seq => "an array".to_owned(),
+        Unexpected::Map | Unexpected::NewtypeStruct => "an object".to_owned(),
+        _ => "something else".to_owned(),
+    }
+}
+
+/// What serde expected, in terms of JSON: its visitors name themselves after Rust's types.
+fn needed(expected: &dyn Expected) -> String {
+    let rust = expected.to_string();
+    match rust.as_str() {
+        "i8" | "i16" | "i32" | "i64" | "i128" | "isize" => "an integer".to_owned(),
+        "u8" | "u16" | "u32" | "u64" | "u128" | "usize" => "an integer that is not negative".to_owned(),
+        "f32" | "f64" => "a number".to_owned(),
+        "a string" | "a borrowed string" | "str" | "String" => "a string".to_owned(),
+        "a boolean" | "bool" => "a boolean".to_owned(),
+        "unit" | "unit value" => "null".to_owned(),
+        "a map" => "an object".to_owned(),
+        "a sequence" => "an array".to_owned(),
+        other if other.starts_with("struct ") => "an object".to_owned(),
+        other if other.starts_with("enum ") || other.starts_with("variant ") => "a string".to_owned(),
+        // A sentence of our own visitors.
+        other => other.to_owned(),
     }
 }
 
@@ -137,6 +175,54 @@ impl de::Error for Fault {
     fn missing_field(field: &'static str) -> Self {
         Self::at(field, Self::plain("is required"))
     }
+
+    fn invalid_type(unexpected: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        Self::plain(format!("{} is needed, not {}", needed(expected), found(&unexpected)))
+    }
+
+    fn invalid_value(unexpected: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        let range = match expected.to_string().as_str() {
+            "i8" => "-128 to 127",
+            "i16" => "-32768 to 32767",
+            "i32" => "-2147483648 to 2147483647",
+            "i64" => "-9223372036854775808 to 9223372036854775807",
+            "u8" => "0 to 255",
+            "u16" => "0 to 65535",
+            "u32" => "0 to 4294967295",
+            "u64" => "0 to 18446744073709551615",
+            _ => return Self::plain(format!("{} is needed, not {}", needed(expected), found(&unexpected))),
+        };
+        Self::plain(format!("{} is not allowed: {range} is", found(&unexpected)))
+    }
+
+    fn invalid_length(length: usize, expected: &dyn Expected) -> Self {
+        Self::plain(format!("{length} elements are given: {} is needed", needed(expected)))
+    }
+
+    fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
+        Self::plain(format!("{:?} is not allowed: {} are", shorten(variant), expected.join(", ")))
+    }
+
+    fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
+        unknown(field, &folded(field), expected)
+    }
+
+    fn duplicate_field(field: &'static str) -> Self {
+        Self::at(field, Self::plain("is given twice"))
+    }
+}
+
+/// Below it (10^15) doubles lie so close that the parser's error of a unit in the last place makes a fraction, never another integer.
+const EXACT: f64 = 1e15;
+
+/// A number without a fraction, as the integer it is.
+fn integer(number: &Number) -> Option<i64> {
+    if let Some(value) = number.as_i64() {
+        return Some(value);
+    }
+    let value = number.as_f64().filter(|value| value.fract() == 0.0 && value.abs() < EXACT)?;
+    // Exact: it has no fraction and fits.
+    format!("{value:.0}").parse().ok()
 }
 
 struct Tolerant {
@@ -156,6 +242,20 @@ impl IntoDeserializer<'_, Fault> for Tolerant {
     fn into_deserializer(self) -> Self {
         self
     }
+}
+
+macro_rules! integers {
+    ($($method:ident)*) => {$(
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+            match &self.value {
+                Value::Number(number) if number.is_f64() => match integer(number) {
+                    Some(value) => Self { value: value.into(), ..self }.deserialize_any(visitor),
+                    None => self.deserialize_any(visitor),
+                },
+                _ => self.deserialize_any(visitor),
+            }
+        }
+    )*};
 }
 
 impl<'de> Deserializer<'de> for Tolerant {
@@ -209,11 +309,21 @@ impl<'de> Deserializer<'de> for Tolerant {
         variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Fault> {
-        self.value.deserialize_enum(name, variants, visitor).map_err(|error| Fault::plain(error.to_string()))
+        match self.value {
+            Value::String(variant) => visitor.visit_enum(IntoDeserializer::<Fault>::into_deserializer(variant)),
+            Value::Object(_) => self
+                .value
+                .deserialize_enum(name, variants, visitor)
+                .map_err(|_| Fault::plain(format!("an object with one of {} is needed", variants.join(", ")))),
+            other => Err(Fault::plain(format!("a string is needed, not {}", kind_of(&other)))),
+        }
     }
 
+    integers! { deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64 deserialize_i128
+    deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64 deserialize_u128 }
+
     serde::forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct seq tuple
+        bool f32 f64 char str string bytes byte_buf unit unit_struct seq tuple
         tuple_struct map identifier ignored_any
     }
 }
@@ -305,72 +415,4 @@ impl<'de> Deserializer<'de> for Probe<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde::Deserialize;
-    use serde_json::json;
-    use std::collections::BTreeMap;
-
-    #[derive(Debug, Deserialize, PartialEq)]
-    struct Inner {
-        #[serde(rename = "requestsCPU")]
-        requests_cpu: Option<String>,
-    }
-
-    #[derive(Debug, Deserialize, PartialEq)]
-    struct Outer {
-        cluster_id: String,
-        ttl_minutes: Option<i64>,
-        inner: Option<Inner>,
-        labels: Option<BTreeMap<String, String>>,
-        list: Option<Vec<Inner>>,
-    }
-
-    fn read(value: Value) -> Result<Outer> {
-        from_value(value)
-    }
-
-    #[test]
-    fn every_spelling_of_the_seeds_is_read() {
-        for key in ["clusterID", "cluster_id", "ClusterID", "cluster-id", "CLUSTERID"] {
-            assert_eq!(read(json!({ key: "x", "TTLMinutes": 60 })).unwrap().ttl_minutes, Some(60), "{key}");
-        }
-        let nested = read(json!({"clusterid": "x", "inner": {"requests_cpu": "4"}})).unwrap();
-        assert_eq!(nested.inner.unwrap().requests_cpu.as_deref(), Some("4"));
-    }
-
-    #[test]
-    fn data_keys_are_left_alone() {
-        let labels =
-            read(json!({"cluster_id": "x", "labels": {"Team_A": "1", "team-a": "2"}})).unwrap().labels.unwrap();
-        assert_eq!(labels.len(), 2);
-    }
-
-    #[test]
-    fn messages_name_the_path() {
-        for (body, message) in [
-            (json!({"cluster_id": "x", "clusterID": "y"}), "means \"cluster_id\", which is given twice"),
-            (json!({"cluster_id": "x", "ttl_minute": 1}), "ttl_minute: unknown field; did you mean \"ttl_minutes\""),
-            (json!({"cluster_id": "x", "zzzzzzzzzzzz": 1}), "zzzzzzzzzzzz: unknown field; known are cluster_id,"),
-            (json!({}), "cluster_id: is required"),
-            (json!({"cluster_id": 1}), "cluster_id: invalid type: integer `1`, expected a string"),
-            (json!({"cluster_id": "x", "list": [{}, {"a": 1}]}), "list[1].a: unknown field"),
-            (json!([]), "an object is needed, not a list"),
-        ] {
-            let error = read(body).unwrap_err();
-            assert!(error.message().contains(message), "{error}");
-        }
-    }
-
-    #[test]
-    fn read_only_fields_are_ignored_at_the_top_only() {
-        assert!(read(json!({"cluster_id": "x", "status": {"phase": "Ready"}, "createdAt": "z"})).is_ok());
-        assert!(read(json!({"cluster_id": "x", "inner": {"status": 1}})).is_err());
-    }
-
-    #[test]
-    fn patches_get_canonical_keys() {
-        assert_eq!(canonical_keys::<Outer>(json!({"TTLMinutes": null})).unwrap(), json!({"ttl_minutes": null}));
-        assert_eq!(fields_of::<Outer>().len(), 5);
-    }
-}
+mod tests;

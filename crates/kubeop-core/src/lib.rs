@@ -6,6 +6,7 @@ pub mod authz;
 pub mod cidr;
 pub mod clock;
 pub mod error;
+pub mod hex;
 pub mod id;
 pub mod image;
 pub mod invoice;

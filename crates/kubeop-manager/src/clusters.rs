@@ -15,6 +15,8 @@ use kubeop_store::cluster::{self, Cluster, Sealed};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::OnceCell;
+use uuid::Uuid;
+use zeroize::Zeroizing;
 
 /// The open seeds: the newest encrypts, each decrypts what it encrypted.
 pub struct Keyring {
@@ -29,17 +31,34 @@ impl Keyring {
 
     /// Encrypts a kubeconfig for its row.
     pub fn seal(&self, cluster: ClusterId, kubeconfig: &Kubeconfig) -> Result<Sealed> {
-        let seed = self.seeds.last().ok_or_else(|| Error::internal("no encryption seed"))?;
-        Ok(Sealed { bytes: seed.seal(&place(cluster), &kubeconfig.to_bytes())?, seed_id: seed.id })
+        let (seed_id, bytes) = self.seal_for(&place(cluster), &kubeconfig.to_bytes())?;
+        Ok(Sealed { bytes, seed_id })
+    }
+
+    /// Encrypts a value for its place; with the id of the seed that opens it.
+    pub fn seal_for(&self, place: &Place<'_>, plain: &[u8]) -> Result<(Uuid, Vec<u8>)> {
+        let seed = self.newest()?;
+        Ok((seed.id, seed.seal(place, plain)?))
+    }
+
+    /// Decrypts a value of its place.
+    pub fn open_from(&self, place: &Place<'_>, seed: Uuid, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
+        self.seed(seed)?.open(place, sealed)
+    }
+
+    /// The seed that encrypts.
+    pub fn newest(&self) -> Result<&Seed> {
+        self.seeds.last().ok_or_else(|| Error::internal("no encryption seed"))
+    }
+
+    /// The seed of this id.
+    pub fn seed(&self, id: Uuid) -> Result<&Seed> {
+        let known = self.seeds.iter().find(|known| known.id == id);
+        known.ok_or_else(|| Error::internal(format!("encryption seed {id} is not known")))
     }
 
     fn open(&self, cluster: ClusterId, sealed: &Sealed) -> Result<Kubeconfig> {
-        let seed = self
-            .seeds
-            .iter()
-            .find(|known| known.id == sealed.seed_id)
-            .ok_or_else(|| Error::internal(format!("encryption seed {} is not known", sealed.seed_id)))?;
-        Kubeconfig::from_bytes(&seed.open(&place(cluster), &sealed.bytes)?)
+        Kubeconfig::from_bytes(&self.open_from(&place(cluster), sealed.seed_id, &sealed.bytes)?)
     }
 }
 

@@ -4,6 +4,7 @@
 //! bootstrap and credential issue, which need a cluster's answer.
 
 pub mod api;
+pub mod audit;
 pub mod auth;
 pub mod bootstrap;
 pub mod clusters;

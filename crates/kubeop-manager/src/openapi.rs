@@ -2,6 +2,8 @@
 //!
 //! Invariant: the only module that knows the generator; the document is made once and served as bytes.
 
+mod headers;
+
 use crate::router;
 use aide::openapi::{Components, Info, License, OpenApi, ReferenceOr, SecurityScheme};
 use indexmap::IndexMap;
@@ -36,6 +38,7 @@ pub fn document() -> OpenApi {
             extensions: IndexMap::default(),
         }),
     );
+    headers::describe(&mut api);
     api.security = vec![IndexMap::from_iter([("bearer".to_owned(), Vec::new())])];
     api
 }
@@ -83,6 +86,28 @@ mod tests {
                 assert!(ids.insert(id.to_owned()), "{id} twice");
                 let statuses = operation["responses"].as_object().unwrap();
                 assert!(statuses.keys().any(|status| status.starts_with('2')), "{method} {path}");
+            }
+        }
+    }
+
+    #[test]
+    fn headers_are_described_where_they_are_sent() {
+        let document: Value = serde_json::from_str(&super::json().unwrap()).unwrap();
+        for (path, item) in document["paths"].as_object().unwrap() {
+            for (method, operation) in item.as_object().unwrap() {
+                let asks = |name: &str| {
+                    let all = operation["parameters"].as_array().map(Vec::as_slice).unwrap_or_default();
+                    all.iter().any(|parameter| parameter["in"] == "header" && parameter["name"] == name)
+                };
+                let sends = |status: &str, name: &str| !operation["responses"][status]["headers"][name].is_null();
+                assert_eq!(asks("Idempotency-Key"), method == "post", "{method} {path}");
+                for status in operation["responses"].as_object().unwrap().keys() {
+                    let waits = matches!(status.as_str(), "429" | "503") || (status == "409" && method == "post");
+                    assert_eq!(sends(status, "Retry-After"), waits, "{method} {path} {status}");
+                    assert_eq!(sends(status, "WWW-Authenticate"), status == "401", "{method} {path} {status}");
+                    assert_eq!(sends(status, "Location"), status == "201", "{method} {path} {status}");
+                    assert!(sends(status, "X-Request-Id"), "{method} {path} {status}");
+                }
             }
         }
     }

@@ -5,7 +5,7 @@
 use crate::api::{
     analytics, apps, audit, clusters, invoices, kubeconfigs, platform, policy, projects, system, tenants, tokens, usage,
 };
-use crate::http::layers;
+use crate::http::{idempotency, layers};
 use crate::state::Manager;
 use aide::axum::ApiRouter;
 use aide::axum::routing::{delete_with, get_with, post_with, put_with};
@@ -243,6 +243,7 @@ pub fn build(manager: &Arc<Manager>) -> Router {
         .finish_api(&mut aide::openapi::OpenApi::default())
         .fallback(layers::unknown_path)
         .method_not_allowed_fallback(layers::unknown_method)
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(manager), idempotency::once))
         .layer(axum::middleware::from_fn_with_state(Arc::clone(manager), layers::surround))
         .with_state(Arc::clone(manager))
 }

@@ -10,7 +10,7 @@ use crate::http::server;
 use crate::metrics::Metrics;
 use crate::state::{Manager, RoleHost};
 use crate::vault::MasterKey;
-use crate::{jobs, router, sync};
+use crate::{audit, jobs, router, sync};
 use kubeop_core::Result;
 use kubeop_core::clock::{Clock, IdSource};
 use kubeop_store::Store;
@@ -75,6 +75,8 @@ pub async fn run(config: Config, deps: Deps, shutdown: CancellationToken) -> Res
     tasks.spawn(sync::supervise(Arc::clone(&manager), background.clone()));
     tasks.spawn(jobs::credentials::collect(Arc::clone(&manager), background.clone()));
     tasks.spawn(jobs::invoices::close_months(Arc::clone(&manager), background.clone()));
+    tasks.spawn(jobs::answers::collect(Arc::clone(&manager), background.clone()));
+    tasks.spawn(audit::sealer::run(Arc::clone(&manager), background.clone()));
     tasks.close();
 
     let served = server::serve(listener, router::build(&manager), shutdown).await;

@@ -5,7 +5,7 @@
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Prk};
-use aws_lc_rs::{digest, rand};
+use aws_lc_rs::{digest, hmac, rand};
 use kubeop_core::{Error, Result};
 use secrecy::{ExposeSecret, SecretSlice};
 use std::fmt::Write;
@@ -93,6 +93,12 @@ impl Seed {
     /// Encrypts for a place.
     pub fn seal(&self, place: &Place<'_>, plain: &[u8]) -> Result<Vec<u8>> {
         seal_with(&self.bytes, place, plain)
+    }
+
+    /// A key for authenticating data, of its own for each purpose. (Encryption derives with 32 random bytes: no purpose has that length.)
+    pub fn mac_key(&self, purpose: &'static str) -> Result<hmac::Key> {
+        let prk = Prk::new_less_safe(HKDF_SHA256, &self.bytes);
+        prk.expand(&[purpose.as_bytes()], hmac::HMAC_SHA256).map(hmac::Key::from).map_err(Error::internal)
     }
 
     /// Decrypts what was encrypted for a place.

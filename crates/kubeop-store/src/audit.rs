@@ -1,6 +1,13 @@
 //! The audit log: who did what, written in the transaction of the change.
 //!
-//! Invariant: records are only ever added.
+//! Invariant: records are only ever added; sealing one adds its place and hash and changes nothing else.
+
+mod seal;
+
+pub use seal::{
+    Chain, Seal, begin_sealing, chain, chains, count_chains, count_unsealed, has_unsealed, put_chain, seal, sealed,
+    unsealed,
+};
 
 use crate::column::{Id, Ts, clean};
 use crate::page::{Filter, limit, page_sql};
@@ -23,13 +30,13 @@ pub struct AuditRecord {
     pub role: String,
     /// The tenant it concerns; none: the platform.
     pub tenant_id: Option<TenantId>,
-    /// What was done, as `projects.create`.
+    /// What was done: `create`, `update`, `delete`, `issue`, ...
     pub action: String,
     /// The kind of thing it was done to.
     pub object_kind: String,
     /// The id of that thing; empty if it has none.
     pub object_id: String,
-    /// `ok`, `denied` or `failed`.
+    /// `done` or `denied`.
     pub outcome: String,
     /// The request's id, to find it in the log.
     pub request_id: String,
@@ -39,6 +46,8 @@ pub struct AuditRecord {
     pub after_digest: Option<String>,
     /// More, for a person; no secrets.
     pub detail: String,
+    /// Its place in its chain and the hash there, once it is sealed.
+    pub seal: Option<(i64, Vec<u8>)>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -58,6 +67,8 @@ struct Row {
     before_digest: Option<String>,
     after_digest: Option<String>,
     detail: String,
+    seq: Option<i64>,
+    hash: Option<Vec<u8>>,
 }
 
 impl From<Row> for AuditRecord {
@@ -76,6 +87,7 @@ impl From<Row> for AuditRecord {
             before_digest: row.before_digest,
             after_digest: row.after_digest,
             detail: row.detail,
+            seal: row.seq.zip(row.hash),
         }
     }
 }
@@ -125,9 +137,12 @@ pub struct AuditFilter<'a> {
 
 macro_rules! columns {
     () => {
-        "tenant_id, id, at, subject, role, action, object_kind, object_id, outcome, request_id, before_digest, after_digest, detail"
+        "tenant_id, id, at, subject, role, action, object_kind, object_id, outcome, request_id, before_digest, after_digest, \
+         detail, seq, hash"
     };
 }
+
+use columns;
 
 macro_rules! filtered {
     () => {

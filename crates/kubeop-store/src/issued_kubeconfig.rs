@@ -10,7 +10,8 @@ use kubeop_core::authz::Scope;
 use kubeop_core::id::{ClusterId, KubeconfigId, ProjectId, TenantId};
 
 /// The rights of an issued kubeconfig in its project.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum AccessRole {
     /// Reads.
     Viewer,
@@ -43,7 +44,7 @@ impl TryFrom<Text> for AccessRole {
 }
 
 /// An issued kubeconfig (its token is nowhere).
-#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow, serde::Serialize)]
 pub struct IssuedKubeconfig {
     /// The tenant.
     #[sqlx(try_from = "Id")]

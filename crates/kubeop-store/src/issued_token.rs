@@ -10,7 +10,7 @@ use kubeop_core::authz::Scope;
 use kubeop_core::id::{ProjectId, TenantId};
 
 /// An issued token (itself it is nowhere).
-#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow, serde::Serialize)]
 pub struct IssuedToken {
     /// Its `jti` claim.
     pub jti: String,

@@ -17,6 +17,7 @@ mod conn;
 pub mod encryption_seed;
 mod error;
 pub mod host_claim;
+pub mod idempotency;
 pub mod invoice;
 pub mod issued_kubeconfig;
 pub mod issued_token;

@@ -10,6 +10,7 @@ use sqlx::migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator};
 const FILES: &[(i64, &str, &str)] = &[
     (1, "init", include_str!("../migrations/0001_init.sql")),
     (2, "invoices", include_str!("../migrations/0002_invoices.sql")),
+    (3, "audit_idempotency", include_str!("../migrations/0003_audit_idempotency.sql")),
 ];
 
 /// Token, PostgreSQL, SQLite.
@@ -143,10 +144,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_rise_by_one_and_every_token_is_known() {
-        for (index, (version, ..)) in FILES.iter().enumerate() {
-            assert_eq!(*version, i64::try_from(index).unwrap() + 1);
-        }
+    fn versions_rise_and_every_token_is_known() {
+        assert!(FILES.is_sorted_by(|(version, ..), (next, ..)| version < next));
         migrator(true).unwrap();
         migrator(false).unwrap();
     }

@@ -15,7 +15,7 @@ pub const ENVIRONMENT: &str = "environment";
 pub const API: &str = "api";
 
 /// A price.
-#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow, serde::Serialize)]
 pub struct Price {
     /// What is measured.
     pub meter: String,

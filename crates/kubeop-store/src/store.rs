@@ -40,7 +40,7 @@ pub struct Store {
 
 #[derive(Clone, Debug)]
 enum Db {
-    Sqlite { read: SqlitePool, write: SqlitePool, _lock: Arc<File> },
+    Sqlite { read: SqlitePool, write: SqlitePool, _lock: Option<Arc<File>> },
     Pg { pool: PgPool, options: Box<pg::PgConnectOptions> },
 }
 
@@ -62,6 +62,27 @@ impl Store {
                 kubeop_core::id::shorten(scheme)
             )))
         }
+    }
+
+    /// Opens a database that is there, for reading: a SQLite file beside the process that holds it too.
+    ///
+    /// # Errors
+    /// As [`Store::open`]; `Unavailable` when the SQLite file is not there.
+    pub async fn open_to_read(url: &str, options: Options) -> Result<Self> {
+        let Some(path) = url.strip_prefix("sqlite://").or_else(|| url.strip_prefix("sqlite:")) else {
+            return Self::open(url, options).await;
+        };
+        let connect = SqliteConnectOptions::new()
+            .filename(path)
+            .busy_timeout(Duration::from_secs(5))
+            .pragma("trusted_schema", "off")
+            .pragma("query_only", "on");
+        let pool = SqlitePoolOptions::new()
+            .max_connections(options.sqlite_readers)
+            .acquire_timeout(options.acquire_timeout)
+            .connect_with(connect)
+            .await?;
+        Ok(Self { db: Db::Sqlite { read: pool.clone(), write: pool, _lock: None } })
     }
 
     async fn open_pg(url: &str, options: Options) -> Result<Self> {
@@ -119,7 +140,7 @@ impl Store {
             .max_lifetime(None)
             .test_before_acquire(false)
             .connect_lazy_with(connect.optimize_on_close(false, None).pragma("query_only", "on"));
-        Ok(Self { db: Db::Sqlite { read, write, _lock: Arc::new(lock) } })
+        Ok(Self { db: Db::Sqlite { read, write, _lock: Some(Arc::new(lock)) } })
     }
 
     /// Brings the schema to this binary's version. Any number of processes may do so at once.

@@ -2,7 +2,7 @@
 //!
 //! Invariant: every option can be given by environment; `--help` lists both with defaults.
 
-use crate::config::{ClusterArgs, DatabaseArgs, ManagerArgs, SigningArgs};
+use crate::config::{ClusterArgs, DatabaseArgs, ManagerArgs, MasterArgs, SigningArgs};
 use crate::{generate, roles};
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -44,6 +44,32 @@ pub(crate) enum Command {
     Generate(GenerateArgs),
     /// Print a signed token.
     Token(TokenArgs),
+    /// Verify the audit log, or print the ends of its chains.
+    #[command(subcommand)]
+    Audit(AuditCommand),
+}
+
+/// What `kubeop audit` does.
+#[derive(Subcommand)]
+pub(crate) enum AuditCommand {
+    /// Read every chain and name each sealed record that was changed, removed, added or moved; fails if there is one.
+    Verify(VerifyArgs),
+    /// Print the end of each chain (`<chain> <place> <hash>`), for noting it where nobody who can write the database can write.
+    Head(DatabaseArgs),
+}
+
+/// Options of `kubeop audit verify`.
+#[derive(Args)]
+pub(crate) struct VerifyArgs {
+    /// The database.
+    #[command(flatten)]
+    pub(crate) database: DatabaseArgs,
+    /// The master key; without it is not checked who wrote the ends of the chains.
+    #[command(flatten)]
+    pub(crate) master: MasterArgs,
+    /// A file of lines that `kubeop audit head` printed at some time: each must still hold.
+    #[arg(long)]
+    pub(crate) heads: Option<PathBuf>,
 }
 
 /// Options of `kubeop operator`.
@@ -165,6 +191,8 @@ pub(crate) fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Admission(args) => block_on(roles::admission::run(args)),
         Command::Dev(args) => block_on(roles::dev::run(args)),
         Command::Healthcheck(args) => block_on(roles::healthcheck::run(args)),
+        Command::Audit(AuditCommand::Verify(args)) => block_on(roles::audit::verify(args)),
+        Command::Audit(AuditCommand::Head(args)) => block_on(roles::audit::head(args)),
         Command::Migrate(args) => block_on(roles::migrate::run(args)),
     }
 }

@@ -29,6 +29,11 @@ pub(crate) struct DatabaseArgs {
 }
 
 impl DatabaseArgs {
+    /// The URL of a database that is there already; nothing is made.
+    pub(crate) fn existing(&self) -> String {
+        self.db_url.clone().unwrap_or_else(|| format!("sqlite://{}", self.data_dir.join("kubeop.db").display()))
+    }
+
     /// The URL, with the default in the data directory, which is made.
     pub(crate) fn url(&self) -> anyhow::Result<String> {
         if let Some(url) = &self.db_url {
@@ -85,6 +90,33 @@ const OPERATOR_IMAGE: &str = concat!("ghcr.io/kubeop/kubeop:", env!("CARGO_PKG_V
 /// The metrics server that this version was tested with.
 const METRICS_SERVER_IMAGE: &str = "registry.k8s.io/metrics-server/metrics-server:v0.9.0";
 
+/// The master key.
+#[derive(Args, Clone)]
+pub(crate) struct MasterArgs {
+    /// Key of what is stored encrypted: base64 of exactly 32 bytes.
+    #[arg(long, env = "KUBEOP_KMS_MASTER_KEY", hide_env_values = true)]
+    pub(crate) kms_master_key: Option<SecretString>,
+    /// A file with that key.
+    #[arg(long, env = "KUBEOP_KMS_MASTER_KEY_FILE")]
+    pub(crate) kms_master_key_file: Option<PathBuf>,
+}
+
+impl MasterArgs {
+    /// The master key as it is given.
+    pub(crate) fn given(&self) -> anyhow::Result<Option<SecretSlice<u8>>> {
+        let (text, file) = (self.kms_master_key.as_ref(), self.kms_master_key_file.as_ref());
+        Given { variable: "KUBEOP_KMS_MASTER_KEY", text, file }.read(true)
+    }
+
+    /// The master key as it is given, or as it was made in the data directory.
+    pub(crate) fn find(&self, database: &DatabaseArgs) -> anyhow::Result<Option<SecretSlice<u8>>> {
+        match self.given()? {
+            Some(key) => Ok(Some(key)),
+            None => kept(&database.data_dir.join(MASTER_KEY)),
+        }
+    }
+}
+
 /// Options of the manager.
 #[derive(Args, Clone)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
@@ -113,12 +145,9 @@ pub(crate) struct ManagerArgs {
     /// A file with that key.
     #[arg(long, env = "KUBEOP_JWT_SIGNING_KEY_PREVIOUS_FILE")]
     pub(crate) jwt_signing_key_previous_file: Option<PathBuf>,
-    /// Key of what is stored encrypted: base64 of exactly 32 bytes.
-    #[arg(long, env = "KUBEOP_KMS_MASTER_KEY", hide_env_values = true)]
-    pub(crate) kms_master_key: Option<SecretString>,
-    /// A file with that key.
-    #[arg(long, env = "KUBEOP_KMS_MASTER_KEY_FILE")]
-    pub(crate) kms_master_key_file: Option<PathBuf>,
+    /// The master key.
+    #[command(flatten)]
+    pub(crate) master: MasterArgs,
     /// First policy: registries and paths images may come from, separated by commas.
     #[arg(long, env = "KUBEOP_IMAGE_ALLOWLIST", default_value = "")]
     pub(crate) image_allowlist: String,
@@ -158,7 +187,7 @@ pub(crate) struct ManagerArgs {
     /// Where an API server of a kubeconfig that names loopback is looked for if loopback does not answer, as in a container; `off` = nowhere.
     #[arg(long, env = "KUBEOP_HOST_GATEWAY", default_value = kubeop_cluster::gateway::DEFAULT, value_parser = host)]
     pub(crate) host_gateway: String,
-    /// Requests per second and caller, with bursts of four times that; 0 = no limit (default 50, in `kubeop dev` 0).
+    /// Requests per second and tenant (of admins: and subject), with bursts of four times that; 0 = no limit (default 50, in `kubeop dev` 0).
     #[arg(long, env = "KUBEOP_RATE_LIMIT")]
     pub(crate) rate_limit: Option<u32>,
 }
@@ -289,8 +318,7 @@ impl ManagerArgs {
     }
 
     fn master_key(&self, make: bool) -> anyhow::Result<SecretSlice<u8>> {
-        let (text, file) = (self.kms_master_key.as_ref(), self.kms_master_key_file.as_ref());
-        if let Some(key) = (Given { variable: "KUBEOP_KMS_MASTER_KEY", text, file }).read(true)? {
+        if let Some(key) = self.master.given()? {
             return Ok(key);
         }
         if make {

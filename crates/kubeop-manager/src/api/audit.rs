@@ -10,6 +10,7 @@ use crate::http::error::ApiResult;
 use crate::http::params::Query;
 use axum::extract::OriginalUri;
 use jiff::Timestamp;
+use kubeop_core::hex;
 use kubeop_core::id::TenantId;
 use kubeop_store::audit::{self, AuditFilter};
 use schemars::JsonSchema;
@@ -55,8 +56,20 @@ pub struct AuditEntry {
     pub outcome: String,
     /// The request it was done by.
     pub request_id: String,
+    /// Digest of the thing before: `sha256:` over its canonical JSON, without secrets; absent if there was none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before_digest: Option<String>,
+    /// Digest of the thing after; absent if there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after_digest: Option<String>,
     /// What else is worth knowing.
     pub detail: String,
+    /// Its place in its tenant's (or the platform's) chain; absent until it is sealed, which takes about a second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seq: Option<i64>,
+    /// The hash at that place: SHA-256 over the hash before and this record, as hexadecimal digits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hash: Option<String>,
 }
 
 /// Lists the audit log.
@@ -88,7 +101,11 @@ pub async fn list(
             object_id: row.object_id,
             outcome: row.outcome,
             request_id: row.request_id,
+            before_digest: row.before_digest,
+            after_digest: row.after_digest,
             detail: row.detail,
+            seq: row.seal.as_ref().map(|(seq, _)| *seq),
+            hash: row.seal.map(|(_, hash)| hex::encode(&hash)),
         })
         .collect();
     Ok(list::answer(items, &uri, next))

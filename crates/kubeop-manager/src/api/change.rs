@@ -43,16 +43,6 @@ impl<T: DeserializeOwned, const LIMIT: usize> Change<T, LIMIT> {
         id.ok_or_else(|| Error::invalid("id: is required on a change of the collection"))
     }
 
-    /// The change as an input of its own, where absent fields mean unchanged, and which of those it means to set or clear.
-    pub fn sparse(self) -> Result<(T, impl Fn(&str) -> bool)> {
-        let stated = self.stated()?;
-        let speaks_of = move |field: &str| stated.as_ref().is_none_or(|fields| fields.get(field).is_some());
-        match self {
-            Self::Replace(input) => Ok((*input, speaks_of)),
-            Self::Patch(patch) => Ok((tolerant::from_value(patch)?, speaks_of)),
-        }
-    }
-
     /// The complete input that the change asks for, given the current one.
     pub fn onto(self, current: &T) -> Result<T>
     where

@@ -2,6 +2,7 @@
 //!
 //! Invariant: what is stored was parsed; what is in force on a cluster is what its desired-state row says.
 
+use crate::audit::digest;
 use crate::auth::caller::{Caller, Deed};
 use crate::auth::permission::{ReadPolicy, WritePolicy};
 use crate::http::answer::Item;
@@ -52,12 +53,20 @@ pub async fn put(
     let value = serde_json::to_value(&raw).map_err(Error::internal)?;
     let now = manager.clock.now();
     let mut tx = caller.change().await?;
-    if_match.check(current(&mut tx.conn()).await?.version)?;
+    let before = current(&mut tx.conn()).await?;
+    if_match.check(before.version)?;
     if platform_policy::put(&mut tx.conn(), if_match.0, &value, now).await?.is_none() {
         return Err(Error::conflict("the policy was changed at the same time: read it again").into());
     }
     cluster_object::mark_kind(&mut tx.conn(), ObjectKind::Policy, None, now).await?;
-    let deed = Deed { verb: "update", kind: "policy", id: "platform".to_owned(), ..Deed::default() };
+    let deed = Deed {
+        verb: "update",
+        kind: "policy",
+        id: "platform".to_owned(),
+        before: Some(digest::of(&before.raw)?),
+        after: Some(digest::of(&raw)?),
+        ..Deed::default()
+    };
     caller.commit(tx, deed).await?;
     manager.wake.all();
     let mut read = caller.read().await?;

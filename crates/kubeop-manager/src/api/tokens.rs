@@ -3,6 +3,7 @@
 //! Invariant: every issued token is recorded before it is shown, so that it can be revoked.
 
 use crate::api::{projects, tenants};
+use crate::audit::digest;
 use crate::auth::caller::{Caller, Deed};
 use crate::auth::permission::{IssueProjectTokens, IssueTenantTokens, Permission, RevokeTokens};
 use crate::http::answer::{Deleted, Secret};
@@ -29,7 +30,7 @@ pub async fn issue_project(
     let minutes = minutes(input.ttl_minutes)?;
     let row = projects::get::find(&mut caller.read().await?.conn(), caller.scope, id).await?;
     let actor = Role::Project(row.id);
-    Ok(Secret(issue(&caller, actor, row.tenant_id, minutes).await?))
+    Ok(issue(&caller, actor, row.tenant_id, minutes).await?)
 }
 
 /// Issues a tenant's token.
@@ -41,7 +42,7 @@ pub async fn issue_tenant(
     TenantId::parse(id).map_err(|e| e.at("tenant_id"))?;
     let minutes = minutes(input.ttl_minutes)?;
     let row = tenants::get::find(&mut caller.read().await?.conn(), caller.scope, id).await?;
-    Ok(Secret(issue(&caller, Role::Tenant(row.id), row.id, minutes).await?))
+    Ok(issue(&caller, Role::Tenant(row.id), row.id, minutes).await?)
 }
 
 fn minutes(asked: Option<i64>) -> Result<i64> {
@@ -53,7 +54,7 @@ fn minutes(asked: Option<i64>) -> Result<i64> {
     }
 }
 
-async fn issue<P: Permission>(caller: &Caller<P>, role: Role, tenant: TenantId, minutes: i64) -> Result<Token> {
+async fn issue<P: Permission>(caller: &Caller<P>, role: Role, tenant: TenantId, minutes: i64) -> Result<Secret<Token>> {
     let manager = &caller.manager;
     let now = manager.clock.now();
     let expires_at = now + SignedDuration::from_mins(minutes);
@@ -82,10 +83,13 @@ async fn issue<P: Permission>(caller: &Caller<P>, role: Role, tenant: TenantId, 
         kind: "token",
         id: jti.clone(),
         tenant: Some(tenant),
+        before: None,
+        after: Some(digest::of(&record)?),
         detail: format!("{} for {minutes} minutes", record.subject),
     };
-    caller.commit(tx, deed).await?;
-    Ok(Token { token, token_type: "Bearer".to_owned(), expires_at, project_id, tenant_id, jti })
+    let shown = Secret(Token { token, token_type: "Bearer".to_owned(), expires_at, project_id, tenant_id, jti });
+    caller.commit_answered(tx, deed, &shown).await?;
+    Ok(shown)
 }
 
 /// Revokes a token.
@@ -95,7 +99,15 @@ pub async fn revoke(caller: Caller<RevokeTokens>, ItemId(jti): ItemId) -> ApiRes
     let revoked = issued_token::revoke(&mut tx.conn(), caller.scope, &jti, now)
         .await?
         .ok_or_else(|| Error::not_found(format!("there is no token {:?}", kubeop_core::id::shorten(&jti))))?;
-    let deed = Deed { verb: "revoke", kind: "token", id: revoked.jti, tenant: revoked.tenant_id, ..Deed::default() };
+    let deed = Deed {
+        verb: "revoke",
+        kind: "token",
+        before: Some(digest::of(&IssuedToken { revoked_at: None, ..revoked.clone() })?),
+        after: Some(digest::of(&revoked)?),
+        id: revoked.jti,
+        tenant: revoked.tenant_id,
+        ..Deed::default()
+    };
     caller.commit(tx, deed).await?;
     Ok(Deleted::Done)
 }

@@ -3,17 +3,20 @@
 //! Invariant: a `Caller<P>` exists only for an actor who may perform `P`; what it may touch is its scope.
 
 use super::permission::Permission;
+use crate::http::answer::Keep;
 use crate::http::error::ApiError;
-use crate::http::layers::RequestId;
+use crate::http::idempotency::Attempt;
+use crate::http::layers::{RequestId, Verified};
 use crate::http::params::bearer;
 use crate::state::Manager;
 use aide::OperationInput;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use kubeop_core::authz::{Action, Actor, Scope, decide};
+use kubeop_core::authz::{Action, Actor, Role, Scope, decide, system_scope};
+use kubeop_core::id::TenantId;
 use kubeop_core::{Error, ErrorKind, Result};
 use kubeop_store::audit::{self, AuditRecord};
-use kubeop_store::{Read, Tx};
+use kubeop_store::{Read, Tx, project, tenant};
 use std::marker::PhantomData;
 use std::sync::Arc;
 
@@ -27,7 +30,15 @@ pub struct Caller<P> {
     pub scope: Scope,
     /// The request's id.
     pub request_id: String,
+    origin: Origin,
+    attempt: Option<Arc<Attempt>>,
     permission: PhantomData<P>,
+}
+
+/// Where a request comes from: the tenant its caller is confined to, and what it asks for.
+struct Origin {
+    tenant: Option<TenantId>,
+    asked: String,
 }
 
 /// What a change did, for the audit log.
@@ -40,7 +51,11 @@ pub struct Deed {
     /// Its id.
     pub id: String,
     /// The tenant it belongs to.
-    pub tenant: Option<kubeop_core::id::TenantId>,
+    pub tenant: Option<TenantId>,
+    /// The digest of the thing before ([`crate::audit::digest::of`]); none if there was none.
+    pub before: Option<String>,
+    /// The digest of the thing after; none if there is none.
+    pub after: Option<String>,
     /// What else is worth knowing; never a secret.
     pub detail: String,
 }
@@ -50,39 +65,83 @@ impl<P: Permission> FromRequestParts<Arc<Manager>> for Caller<P> {
 
     async fn from_request_parts(parts: &mut Parts, manager: &Arc<Manager>) -> Result<Self, ApiError> {
         let request_id = parts.extensions.get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
-        let actor = authenticate(parts, manager).await.inspect_err(|error| {
+        let (actor, tenant) = authenticate(parts, manager).await.inspect_err(|error| {
             if error.kind() == ErrorKind::Unauthenticated {
                 manager.metrics.unauthenticated.inc();
             }
         })?;
+        let origin = Origin { tenant, asked: format!("{} {}", parts.method, parts.uri.path()) };
         match decide(&actor, P::ACTION) {
-            Ok(scope) => Ok(Self { manager: Arc::clone(manager), actor, scope, request_id, permission: PhantomData }),
+            Ok(scope) => {
+                let attempt = parts.extensions.get::<Arc<Attempt>>().cloned();
+                if let Some(attempt) = &attempt {
+                    attempt.is_of(&actor, tenant);
+                }
+                let manager = Arc::clone(manager);
+                Ok(Self { manager, actor, scope, request_id, origin, attempt, permission: PhantomData })
+            }
             Err(denial) => {
-                note_denial(manager, &actor, &request_id, P::ACTION).await?;
+                note_denial(manager, &actor, &request_id, P::ACTION, &origin).await?;
                 Err(ApiError(denial))
             }
         }
     }
 }
 
-async fn authenticate(parts: &Parts, manager: &Manager) -> Result<Actor> {
+/// Who calls, and the tenant it is confined to. A token outlives neither its revocation nor the tenant or project it is confined to.
+async fn authenticate(parts: &Parts, manager: &Manager) -> Result<(Actor, Option<TenantId>)> {
     if !manager.config.require_auth {
-        return Ok(Actor::anonymous());
+        return Ok((Actor::anonymous(), None));
     }
-    let actor = manager.tokens.verify(bearer(&parts.headers)?, manager.clock.now())?;
-    if let Some(id) = &actor.token_id {
-        let mut read = manager.store.read().await?;
-        if kubeop_store::issued_token::is_revoked(&mut read.conn(), id).await? {
-            return Err(Error::new(ErrorKind::Unauthenticated, "the token was revoked"));
+    let actor = match parts.extensions.get::<Verified>() {
+        Some(verified) => verified.0.clone(),
+        None => manager.tokens.verify(bearer(&parts.headers)?, manager.clock.now())?,
+    };
+    let refused = |why: &str| Error::new(ErrorKind::Unauthenticated, why);
+    let mut read = manager.store.read().await?;
+    if let Some(id) = &actor.token_id
+        && kubeop_store::issued_token::is_revoked(&mut read.conn(), id).await?
+    {
+        return Err(refused("the token was revoked"));
+    }
+    let tenant = match actor.role {
+        Role::Admin => None,
+        Role::Tenant(id) => {
+            let there = tenant::get(&mut read.conn(), system_scope(), id).await?;
+            Some(there.ok_or_else(|| refused("the token's tenant does not exist any more"))?.id)
         }
-    }
-    Ok(actor)
+        Role::Project(id) => {
+            let there = project::get(&mut read.conn(), system_scope(), id).await?;
+            let tenant_id = there.ok_or_else(|| refused("the token's project does not exist any more"))?.tenant_id;
+            manager.gate.learn(id, tenant_id);
+            Some(tenant_id)
+        }
+    };
+    Ok((actor, tenant))
 }
 
-async fn note_denial(manager: &Manager, actor: &Actor, request_id: &str, action: Action) -> Result<()> {
+async fn note_denial(
+    manager: &Manager,
+    actor: &Actor,
+    request_id: &str,
+    action: Action,
+    origin: &Origin,
+) -> Result<()> {
+    let deed = Deed {
+        verb: "denied",
+        kind: "request",
+        id: origin.asked.clone(),
+        tenant: origin.tenant,
+        detail: format!("{action:?}"),
+        ..Deed::default()
+    };
+    note(manager, actor, request_id, deed, "denied").await
+}
+
+/// Puts on record what changes nothing.
+pub async fn note(manager: &Manager, actor: &Actor, request_id: &str, deed: Deed, outcome: &str) -> Result<()> {
     let mut tx = manager.store.begin().await?;
-    let deed = Deed { verb: "denied", detail: format!("{action:?}"), ..Deed::default() };
-    audit::append(&mut tx.conn(), &record(manager, actor, request_id, deed, "denied")).await?;
+    audit::append(&mut tx.conn(), &record(manager, actor, request_id, deed, outcome)).await?;
     Ok(tx.commit().await?)
 }
 
@@ -98,9 +157,10 @@ fn record(manager: &Manager, actor: &Actor, request_id: &str, deed: Deed, outcom
         object_id: deed.id,
         outcome: outcome.to_owned(),
         request_id: request_id.to_owned(),
-        before_digest: None,
-        after_digest: None,
+        before_digest: deed.before,
+        after_digest: deed.after,
         detail: deed.detail,
+        seal: None,
     }
 }
 
@@ -115,10 +175,34 @@ impl<P> Caller<P> {
         Ok(self.manager.store.begin().await?)
     }
 
+    /// Asks for a further permission that depends on the request; a denial is on record.
+    pub async fn require(&self, action: Action) -> Result<Scope> {
+        match decide(&self.actor, action) {
+            Ok(scope) => Ok(scope),
+            Err(denial) => {
+                note_denial(&self.manager, &self.actor, &self.request_id, action, &self.origin).await?;
+                Err(denial)
+            }
+        }
+    }
+
     /// Commits a change together with its audit record.
-    pub async fn commit(&self, mut tx: Tx, deed: Deed) -> Result<()> {
+    pub async fn commit(&self, tx: Tx, deed: Deed) -> Result<()> {
+        self.commit_all(tx, deed, None).await
+    }
+
+    /// Commits a change together with its audit record and, where the request has an `Idempotency-Key`, its answer.
+    pub async fn commit_answered(&self, tx: Tx, deed: Deed, answer: &(impl Keep + Sync)) -> Result<()> {
+        self.commit_all(tx, deed, Some(answer)).await
+    }
+
+    async fn commit_all(&self, mut tx: Tx, deed: Deed, answer: Option<&(dyn Keep + Sync)>) -> Result<()> {
         let entry = record(&self.manager, &self.actor, &self.request_id, deed, "done");
         audit::append(&mut tx.conn(), &entry).await?;
+        if let Some(attempt) = &self.attempt {
+            let kept = answer.map(Keep::keep).transpose()?;
+            attempt.keep(&mut tx, kept).await?;
+        }
         Ok(tx.commit().await?)
     }
 }

@@ -95,6 +95,10 @@ impl Tokens {
             return Err(refused("it is too long"));
         }
         let header = jsonwebtoken::decode_header(token).map_err(|_| refused("it is not a JSON Web Token"))?;
+        // RFC 7515 §4.1.11: what must be understood and is not makes a token invalid; RFC 8725 §3.11: other kinds of tokens are not ours.
+        if header.crit.is_some() || header.typ.as_ref().is_some_and(|kind| !kind.eq_ignore_ascii_case("JWT")) {
+            return Err(refused("its header asks for what is not supported"));
+        }
         let mut validation = Validation::new(Algorithm::HS256);
         validation.set_issuer(&[ISSUER]);
         validation.set_required_spec_claims(&["iss", "sub", "exp"]);
@@ -126,7 +130,10 @@ fn role(claims: &Claims) -> Result<Role> {
     match (claims.role.as_str(), &claims.tenant_id, &claims.project_id) {
         ("admin", None, None) => Ok(Role::Admin),
         ("tenant", Some(id), None) => TenantId::parse(id).map(Role::Tenant).map_err(|_| malformed()),
-        ("project", _, Some(id)) => ProjectId::parse(id).map(Role::Project).map_err(|_| malformed()),
+        ("project", None, Some(id)) => ProjectId::parse(id).map(Role::Project).map_err(|_| malformed()),
+        ("project", Some(tenant), Some(id)) if TenantId::parse(tenant).is_ok() => {
+            ProjectId::parse(id).map(Role::Project).map_err(|_| malformed())
+        }
         _ => Err(malformed()),
     }
 }

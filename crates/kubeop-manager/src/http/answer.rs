@@ -6,10 +6,13 @@ use aide::OperationOutput;
 use aide::generate::GenContext;
 use aide::openapi::{Operation, Response as DocResponse, StatusCode as DocStatus};
 use axum::Json;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::body::Body;
+use axum::http::response::Parts;
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use kubeop_core::{Error, Result};
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// 200 with a value.
 pub struct Found<T>(pub T);
@@ -46,13 +49,80 @@ pub struct Page<T> {
 /// 200 with a secret that no cache may keep.
 pub struct Secret<T>(pub T);
 
+/// An answer as it is kept for its `Idempotency-Key`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    status: u16,
+    headers: Vec<(String, String)>,
+    body: String,
+}
+
+/// The headers that belong to an answer; the others are the connection's or the request's.
+const KEPT_HEADERS: [HeaderName; 4] = [header::CONTENT_TYPE, header::LOCATION, header::ETAG, header::CACHE_CONTROL];
+
+impl Kept {
+    /// The answer that is being given.
+    pub fn of_response(parts: &Parts, body: &[u8]) -> Self {
+        let header = |name: &HeaderName| Some((name.to_string(), parts.headers.get(name)?.to_str().ok()?.to_owned()));
+        Self {
+            status: parts.status.as_u16(),
+            headers: KEPT_HEADERS.iter().filter_map(header).collect(),
+            body: String::from_utf8_lossy(body).into_owned(),
+        }
+    }
+
+    /// The answer again.
+    pub fn to_response(&self) -> Response {
+        let mut response = Response::new(Body::from(self.body.clone()));
+        *response.status_mut() = StatusCode::from_u16(self.status).unwrap_or(StatusCode::OK);
+        for (name, value) in &self.headers {
+            if let Ok(name) = HeaderName::try_from(name) {
+                put(&mut response, name, value);
+            }
+        }
+        response
+    }
+
+    /// Whether no cache may keep it.
+    pub fn is_secret(&self) -> bool {
+        self.headers.iter().any(|(name, value)| name == "cache-control" && value == "no-store")
+    }
+}
+
+/// What can be kept before it is given.
+pub trait Keep {
+    /// The answer as it is kept.
+    fn keep(&self) -> Result<Kept>;
+}
+
+macro_rules! keeps {
+    ($($name:ident: $self:ident => $shown:expr;)*) => {$(
+        impl<T: Serialize> Keep for $name<T> {
+            fn keep(&$self) -> Result<Kept> {
+                let (item, response) = $shown;
+                let (parts, ()) = response.map(|_| ()).into_parts();
+                Ok(Kept::of_response(&parts, &serde_json::to_vec(item).map_err(Error::internal)?))
+            }
+        }
+    )*};
+}
+
+keeps! {
+    Found: self => (&self.0, Found(()).into_response());
+    Secret: self => (&self.0, Secret(()).into_response());
+    Created: self => (
+        &self.item,
+        Created { item: (), version: self.version, location: self.location.clone() }.into_response()
+    );
+}
+
 fn etag(response: &mut Response, version: i64) {
     if let Ok(value) = HeaderValue::from_str(&format!("\"{version}\"")) {
         response.headers_mut().insert(header::ETAG, value);
     }
 }
 
-fn put(response: &mut Response, name: header::HeaderName, value: &str) {
+fn put(response: &mut Response, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         response.headers_mut().insert(name, value);
     }

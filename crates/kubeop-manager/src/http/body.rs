@@ -3,6 +3,7 @@
 //! Invariant: a body is read only after the caller was let in, and never past its limit.
 
 use super::error::ApiError;
+use super::idempotency::Attempt;
 use aide::OperationInput;
 use aide::generate::GenContext;
 use aide::openapi::Operation;
@@ -16,6 +17,7 @@ use kubeop_core::{Error, ErrorKind};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a body that is too large is read on.
@@ -29,6 +31,11 @@ pub const INGEST_LIMIT: usize = 16 << 20;
 
 /// A JSON body read as `T`.
 pub struct Body<T, const LIMIT: usize = DEFAULT_LIMIT>(pub T);
+
+/// The attempt that a request with an `Idempotency-Key` is.
+pub fn attempt(request: &Request) -> Option<Arc<Attempt>> {
+    request.extensions().get::<Arc<Attempt>>().cloned()
+}
 
 /// The bytes of a body of one of these media types, at most `limit` of them.
 pub async fn read_bytes(request: Request, limit: usize, media_types: &[&str]) -> Result<(Bytes, String), ApiError> {
@@ -78,8 +85,13 @@ async fn drain(mut body: RequestBody) {
 
 /// The JSON value of a body.
 pub async fn read_value(request: Request, limit: usize, media_types: &[&str]) -> Result<Value, ApiError> {
+    let attempt = attempt(&request);
     let (bytes, _) = read_bytes(request, limit, media_types).await?;
-    Ok(strict_json::parse(&bytes)?)
+    let value = strict_json::parse(&bytes)?;
+    if let Some(attempt) = attempt {
+        attempt.begin_with_json(&value).await?;
+    }
+    Ok(value)
 }
 
 impl<S: Send + Sync, T: DeserializeOwned, const LIMIT: usize> FromRequest<S> for Body<T, LIMIT> {

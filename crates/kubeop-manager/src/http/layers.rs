@@ -15,10 +15,13 @@ use futures::FutureExt;
 use governor::clock::DefaultClock;
 use governor::state::keyed::DashMapStateStore;
 use governor::{Quota, RateLimiter};
+use kubeop_core::authz::{Actor, Role};
+use kubeop_core::id::{ProjectId, TenantId};
 use kubeop_core::{Error, ErrorKind};
+use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tracing::Instrument;
@@ -36,12 +39,18 @@ const MAX_WAITING: usize = 256;
 const MAX_BODIES_KIB: usize = 64 << 10;
 /// What a body of unknown length counts for.
 const UNKNOWN_BODY_KIB: u32 = 3 << 10;
+/// Projects whose tenant is remembered.
+const MAX_PROJECTS: usize = 100_000;
 /// Callers told apart at most before idle ones are forgotten.
 const MAX_CALLERS: usize = 10_000;
 
 /// The id of a request.
 #[derive(Clone, Debug)]
 pub struct RequestId(pub String);
+
+/// Who shows a valid token; whether it was revoked is not known yet.
+#[derive(Clone, Debug)]
+pub struct Verified(pub Actor);
 
 type Limiter = RateLimiter<u64, DashMapStateStore<u64>, DefaultClock>;
 
@@ -51,10 +60,11 @@ pub struct Gate {
     waiting: Semaphore,
     bodies: Semaphore,
     limiter: Option<Limiter>,
+    tenants: Mutex<HashMap<ProjectId, TenantId>>,
 }
 
 impl Gate {
-    /// A gate that lets `rate` requests a second of each caller through; 0 = no limit.
+    /// A gate that lets `rate` requests a second of each tenant, and of each admin, through; 0 = no limit.
     pub fn new(rate: u32) -> Self {
         let limiter = NonZeroU32::new(rate).map(|rate| {
             let burst = NonZeroU32::new(rate.get().saturating_mul(BURST)).unwrap_or(rate);
@@ -65,6 +75,7 @@ impl Gate {
             waiting: Semaphore::new(MAX_WAITING),
             bodies: Semaphore::new(MAX_BODIES_KIB),
             limiter,
+            tenants: Mutex::default(),
         }
     }
 
@@ -73,21 +84,44 @@ impl Gate {
         self.waiting.try_acquire().ok()
     }
 
-    fn over_rate(&self, request: &Request) -> bool {
+    fn over_rate(&self, actor: Option<&Actor>) -> bool {
         let Some(limiter) = &self.limiter else { return false };
         if limiter.len() > MAX_CALLERS {
             limiter.retain_recent();
         }
-        limiter.check_key(&caller_key(request)).is_err()
+        limiter.check_key(&self.bucket(actor)).is_err()
     }
-}
 
-/// Callers are told apart by their token, however the header spells it; those without one share a bucket.
-fn caller_key(request: &Request) -> u64 {
-    use std::hash::{DefaultHasher, Hash, Hasher};
-    let mut hasher = DefaultHasher::new();
-    bearer(request.headers()).ok().hash(&mut hasher);
-    hasher.finish()
+    /// Callers share a bucket by tenant, whatever their tokens: minting more of them brings no more. Admins are told apart by subject; all
+    /// without a valid token share one.
+    fn bucket(&self, actor: Option<&Actor>) -> u64 {
+        use std::hash::{DefaultHasher, Hash, Hasher};
+        let mut hasher = DefaultHasher::new();
+        match actor.map(|actor| (actor.role, &actor.subject)) {
+            None => 0_u8.hash(&mut hasher),
+            Some((Role::Admin, subject)) => (1_u8, subject).hash(&mut hasher),
+            Some((Role::Tenant(tenant), _)) => (2_u8, tenant).hash(&mut hasher),
+            Some((Role::Project(project), _)) => match self.lock().get(&project) {
+                Some(tenant) => (2_u8, tenant).hash(&mut hasher),
+                // Its first request to this process.
+                None => (3_u8, project).hash(&mut hasher),
+            },
+        }
+        hasher.finish()
+    }
+
+    /// Notes whose project one is: that never changes.
+    pub fn learn(&self, project: ProjectId, tenant: TenantId) {
+        let mut known = self.lock();
+        if known.len() >= MAX_PROJECTS && !known.contains_key(&project) {
+            known.clear();
+        }
+        known.insert(project, tenant);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<ProjectId, TenantId>> {
+        self.tenants.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What a request's body counts for, in KiB.
@@ -143,7 +177,15 @@ pub async fn surround(State(manager): State<Arc<Manager>>, mut request: Request,
     response
 }
 
-async fn guarded(manager: &Arc<Manager>, request: Request, next: Next) -> Response {
+/// Who shows a valid token, as far as the token alone tells.
+fn verified(manager: &Manager, request: &Request) -> Option<Actor> {
+    if !manager.config.require_auth {
+        return Some(Actor::anonymous());
+    }
+    manager.tokens.verify(bearer(request.headers()).ok()?, manager.clock.now()).ok()
+}
+
+async fn guarded(manager: &Arc<Manager>, mut request: Request, next: Next) -> Response {
     let probe = request.extensions().get::<MatchedPath>().is_some_and(|path| is_probe(path.as_str()));
     let refuse = |kind, text: &str| ApiError(Error::new(kind, text)).into_response();
     let _slot = if probe {
@@ -152,8 +194,12 @@ async fn guarded(manager: &Arc<Manager>, request: Request, next: Next) -> Respon
         let Ok(slot) = manager.gate.slots.try_acquire() else {
             return refuse(ErrorKind::Unavailable, "too many requests are under way");
         };
-        if manager.gate.over_rate(&request) {
+        let actor = verified(manager, &request);
+        if manager.gate.over_rate(actor.as_ref()) {
             return refuse(ErrorKind::TooManyRequests, "this caller sends more requests than allowed");
+        }
+        if let Some(actor) = actor {
+            request.extensions_mut().insert(Verified(actor));
         }
         Some(slot)
     };

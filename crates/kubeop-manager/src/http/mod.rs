@@ -6,6 +6,7 @@ pub mod accept;
 pub mod answer;
 pub mod body;
 pub mod error;
+pub mod idempotency;
 pub mod layers;
 pub mod params;
 pub mod server;

@@ -3,6 +3,7 @@
 //! Invariant: one way closes a month, whoever asks for it; closings of all replicas take turns by a row of the database, so that one of them
 //! at a time closes, and a month that another one closed meanwhile is left alone.
 
+use crate::audit::digest;
 use crate::state::Manager;
 use kubeop_core::authz::Actor;
 use kubeop_core::id::TenantId;
@@ -75,16 +76,16 @@ async fn close(manager: &Manager, due: Due) -> Result<()> {
     let Some(closed) = invoice::close(&mut tx, due, manager.ids.next(), manager.clock.now()).await? else {
         return Ok(tx.rollback().await?);
     };
-    audit::append(&mut tx.conn(), &record(manager, &closed)).await?;
+    audit::append(&mut tx.conn(), &record(manager, &closed)?).await?;
     tx.commit().await?;
     manager.metrics.invoices_closed.inc();
     tracing::info!(tenant = %closed.tenant_id, month = %closed.month, number = closed.number, total = %closed.total, "closed a month");
     Ok(())
 }
 
-fn record(manager: &Manager, closed: &Invoice) -> AuditRecord {
+fn record(manager: &Manager, closed: &Invoice) -> Result<AuditRecord> {
     let actor = Actor::system();
-    AuditRecord {
+    Ok(AuditRecord {
         id: manager.ids.next(),
         at: closed.generated_at,
         subject: actor.subject,
@@ -96,7 +97,7 @@ fn record(manager: &Manager, closed: &Invoice) -> AuditRecord {
         outcome: "done".to_owned(),
         request_id: String::new(),
         before_digest: None,
-        after_digest: None,
+        after_digest: Some(digest::of(closed)?),
         detail: format!(
             "number {} of {}: {} {}",
             closed.number.unwrap_or_default(),
@@ -104,5 +105,6 @@ fn record(manager: &Manager, closed: &Invoice) -> AuditRecord {
             closed.total,
             closed.currency
         ),
-    }
+        seal: None,
+    })
 }

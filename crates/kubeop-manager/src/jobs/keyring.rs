@@ -18,6 +18,15 @@ pub async fn open(store: &Store, master: &MasterKey, clock: &dyn Clock, ids: &dy
     if rows.is_empty() {
         rows = make_first(store, master, clock, ids).await?;
     }
+    unwrap(master, &rows)
+}
+
+/// Opens every seed there is; makes none.
+pub async fn open_existing(store: &Store, master: &MasterKey) -> Result<Keyring> {
+    unwrap(master, &encryption_seed::list(&mut store.read().await?.conn()).await?)
+}
+
+fn unwrap(master: &MasterKey, rows: &[EncryptionSeed]) -> Result<Keyring> {
     let wrong = |id: &str| {
         Error::invalid(format!(
             "KUBEOP_KMS_MASTER_KEY is not the key this database was encrypted with: it has id {}, needed is {id}",

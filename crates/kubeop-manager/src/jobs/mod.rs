@@ -2,6 +2,7 @@
 //!
 //! Invariant: every job may run on any replica, repeatedly, and be interrupted at any point.
 
+pub mod answers;
 pub mod credentials;
 pub mod first_start;
 pub mod invoices;

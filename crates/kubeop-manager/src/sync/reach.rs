@@ -9,13 +9,23 @@ use kubeop_store::Conn;
 use kubeop_store::cluster::{self, BootstrapState};
 use std::collections::BTreeMap;
 
+/// What is known of some clusters.
+pub struct Known(BTreeMap<ClusterId, Reachability>);
+
+impl Known {
+    /// What is known of one of them; one that is not registered any more is not set up and does not answer.
+    pub fn of(&self, id: ClusterId) -> Reachability {
+        self.0.get(&id).cloned().unwrap_or_default()
+    }
+}
+
 /// What is known of these clusters, in one query.
-pub async fn of_clusters(conn: &mut Conn<'_>, ids: &[ClusterId]) -> Result<BTreeMap<ClusterId, Reachability>> {
+pub async fn of_clusters(conn: &mut Conn<'_>, ids: &[ClusterId]) -> Result<Known> {
     let mut distinct = ids.to_vec();
     distinct.sort_unstable();
     distinct.dedup();
-    let known = cluster::reach(conn, &distinct).await?;
-    Ok(known
+    let rows = cluster::reach(conn, &distinct).await?;
+    let known = rows
         .into_iter()
         .map(|row| {
             let bootstrapped = row.bootstrap_state == BootstrapState::Done;
@@ -27,5 +37,6 @@ pub async fn of_clusters(conn: &mut Conn<'_>, ids: &[ClusterId]) -> Result<BTree
             };
             (row.id, known)
         })
-        .collect())
+        .collect();
+    Ok(Known(known))
 }

@@ -58,6 +58,6 @@ async fn settled(manager: &Manager, key: Key) -> Result<bool> {
     let object = cluster_object::get(&mut read.conn(), key).await?;
     let known = reach::of_clusters(&mut read.conn(), &[key.cluster_id]).await?;
     let deleting = object.as_ref().is_none_or(|object| object.deleted);
-    let status = status::of_entity(object.as_ref(), deleting, &known.get(&key.cluster_id).cloned().unwrap_or_default());
+    let status = status::of_entity(object.as_ref(), deleting, &known.of(key.cluster_id));
     Ok(!matches!(status.phase, Phase::Pending | Phase::Deleting) || object.is_none())
 }

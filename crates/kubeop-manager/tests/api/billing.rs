@@ -7,30 +7,25 @@ use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use jiff::{SignedDuration, Timestamp};
 use kubeop_core::authz::Role;
-use kubeop_core::clock::{Clock, ManualClock};
 use kubeop_core::id::TenantId;
 use kubeop_core::price::parse_rate;
 use kubeop_manager::config::Config;
 use kubeop_manager::jobs::{first_start, invoices};
 use kubeop_store::{price, tenant};
 use serde_json::{Value, json};
-use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 struct World {
     fixture: Fixture,
-    clock: Arc<ManualClock>,
 }
 
 impl World {
     async fn at(now: &str) -> Self {
-        let clock = Arc::new(ManualClock::new(now.parse().unwrap()));
-        let shared: Arc<dyn Clock> = Arc::<ManualClock>::clone(&clock);
-        Self { fixture: Fixture::with_clock(shared).await, clock }
+        Self { fixture: Fixture::at(now.parse().unwrap()).await }
     }
 
     fn set(&self, now: &str) {
-        self.clock.set(now.parse().unwrap());
+        self.fixture.clock.set(now.parse().unwrap());
     }
 
     async fn get(&self, path: &str) -> Answer {
@@ -304,7 +299,7 @@ async fn restarts_follow_the_configuration_and_undo_nothing() {
     let world = World::at("2026-03-20T10:30:00Z").await;
     let start = async |cpu: &str| {
         let config = Config { rate_cpu_milli: parse_rate(cpu).unwrap(), ..config() };
-        first_start::prices(&world.fixture.manager.store, &config, &*world.clock).await
+        first_start::prices(&world.fixture.manager.store, &config, &*world.fixture.clock).await
     };
     let book = async || -> Vec<String> {
         let mut read = world.fixture.manager.store.read().await.unwrap();
@@ -326,7 +321,7 @@ async fn restarts_follow_the_configuration_and_undo_nothing() {
     let all = [first, "2026-03-20T11:00:00Z 3", "2026-03-20T12:00:00Z 4", "2026-03-20T13:00:00Z 5"];
     assert_eq!(book().await, all);
     let other = Config { currency: kubeop_core::price::Currency::parse("EUR").unwrap(), ..config() };
-    let refused = first_start::prices(&world.fixture.manager.store, &other, &*world.clock).await.unwrap_err();
+    let refused = first_start::prices(&world.fixture.manager.store, &other, &*world.fixture.clock).await.unwrap_err();
     assert!(refused.message().contains("KUBEOP_CURRENCY is EUR, the price book is in USD"), "{refused}");
 }
 

@@ -2,108 +2,104 @@
 //!
 //! Invariant: `{"error": sentence}` and nothing else, for every status; never 500.
 
-use crate::fixture::{Fixture, is_open, operations};
+use crate::fixture::{is_open, operations};
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use kubeop_core::authz::Role;
 
-#[tokio::test]
-async fn garbage_gets_a_sentence_from_every_operation() {
-    let fixture = Fixture::new().await;
-    let admin = fixture.token(Role::Admin);
-    let bodies =
-        ["", "}{", "null", "[]", "[null]", "1", "\"x\"", r#"{"a":1,"a":2}"#, r#"{"zzz":1}"#, r#"{"name":{"a":[1]}}"#];
-    let ids = ["not-an-id", "%00", "..", "00000000-0000-0000-0000-000000000000", "🦀"];
-    for (method, pattern) in operations().into_iter().filter(|(_, pattern)| !is_open(pattern)) {
-        for id in ids {
-            let path = pattern.replace("{id}", &id.replace('🦀', "%F0%9F%A6%80"));
-            for body in bodies {
-                let answer = fixture.call(&method, &path, Some(&admin), Some(body)).await;
-                assert!(answer.status.as_u16() < 500, "{method} {path} {body:?}: {} {}", answer.status, answer.body);
-                if answer.status.as_u16() >= 400 {
-                    let sentence = answer.error();
-                    assert!(!sentence.is_empty() && !sentence.ends_with('.'), "{method} {path} {body:?}: {sentence}");
+both! {
+    async fn garbage_gets_a_sentence_from_every_operation(fixture) {
+        let admin = fixture.token(Role::Admin);
+        let bodies =
+            ["", "}{", "null", "[]", "[null]", "1", "\"x\"", r#"{"a":1,"a":2}"#, r#"{"zzz":1}"#, r#"{"name":{"a":[1]}}"#];
+        let ids = ["not-an-id", "%00", "..", "00000000-0000-0000-0000-000000000000", "🦀"];
+        for (method, pattern) in operations().into_iter().filter(|(_, pattern)| !is_open(pattern)) {
+            for id in ids {
+                let path = pattern.replace("{id}", &id.replace('🦀', "%F0%9F%A6%80"));
+                for body in bodies {
+                    let answer = fixture.call(&method, &path, Some(&admin), Some(body)).await;
+                    assert!(answer.status.as_u16() < 500, "{method} {path} {body:?}: {} {}", answer.status, answer.body);
+                    if answer.status.as_u16() >= 400 {
+                        let sentence = answer.error();
+                        assert!(!sentence.is_empty() && !sentence.ends_with('.'), "{method} {path} {body:?}: {sentence}");
+                    }
+                    assert!(answer.headers.contains_key("x-request-id"));
                 }
-                assert!(answer.headers.contains_key("x-request-id"));
-            }
-            if !pattern.contains("{id}") {
-                break;
+                if !pattern.contains("{id}") {
+                    break;
+                }
             }
         }
     }
-}
 
-#[tokio::test]
-async fn unknown_paths_methods_types_and_queries_have_the_shape_too() {
-    let fixture = Fixture::new().await;
-    let admin = fixture.token(Role::Admin);
-    assert_eq!(fixture.call("GET", "/v1/nothing", None, None).await.status, StatusCode::NOT_FOUND);
-    fixture.call("GET", "/v1/nothing", None, None).await.error();
-    let answer = fixture.call("DELETE", "/v1/tenants", Some(&admin), None).await;
-    assert_eq!(answer.status, StatusCode::METHOD_NOT_ALLOWED);
-    answer.error();
-    let request = Request::post("/v1/tenants")
-        .header("authorization", format!("Bearer {admin}"))
-        .header("content-type", "text/plain")
-        .body(Body::from("{}"))
-        .unwrap();
-    let answer = fixture.send(request).await;
-    assert_eq!(answer.status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
-    answer.error();
-    for query in ["limit=0", "limit=x", "cursor=x", "nonsense=1", "limit=1&LIMIT=2", "tenantID=x"] {
-        let answer = fixture.call("GET", &format!("/v1/projects?{query}"), Some(&admin), None).await;
-        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{query}");
+    async fn unknown_paths_methods_types_and_queries_have_the_shape_too(fixture) {
+        let admin = fixture.token(Role::Admin);
+        assert_eq!(fixture.call("GET", "/v1/nothing", None, None).await.status, StatusCode::NOT_FOUND);
+        fixture.call("GET", "/v1/nothing", None, None).await.error();
+        let answer = fixture.call("DELETE", "/v1/tenants", Some(&admin), None).await;
+        assert_eq!(answer.status, StatusCode::METHOD_NOT_ALLOWED);
+        answer.error();
+        let request = Request::post("/v1/tenants")
+            .header("authorization", format!("Bearer {admin}"))
+            .header("content-type", "text/plain")
+            .body(Body::from("{}"))
+            .unwrap();
+        let answer = fixture.send(request).await;
+        assert_eq!(answer.status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+        answer.error();
+        for query in ["limit=0", "limit=x", "cursor=x", "nonsense=1", "limit=1&LIMIT=2", "tenantID=x"] {
+            let answer = fixture.call("GET", &format!("/v1/projects?{query}"), Some(&admin), None).await;
+            assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{query}");
+            answer.error();
+        }
+        let large = format!("{{\"name\":\"{}\"}}", "x".repeat(1 << 20));
+        let answer = fixture.call("POST", "/v1/tenants", Some(&admin), Some(&large)).await;
+        assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE);
         answer.error();
     }
-    let large = format!("{{\"name\":\"{}\"}}", "x".repeat(1 << 20));
-    let answer = fixture.call("POST", "/v1/tenants", Some(&admin), Some(&large)).await;
-    assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE);
-    answer.error();
-}
 
-#[tokio::test]
-async fn messages_name_field_value_and_what_is_allowed() {
-    let fixture = Fixture::new().await;
-    let admin = fixture.token(Role::Admin);
-    let id = fixture.absent();
-    for (method, path, body, expected) in [
-        ("POST", "/v1/tenants", r#"{"name":"Acme","clusterID":"x"}"#.to_owned(), "name: \"Acme\" is not a valid name"),
-        ("POST", "/v1/tenants", r#"{"name":"acme"}"#.to_owned(), "cluster_id: is required"),
-        (
-            "POST",
-            "/v1/tenants",
-            r#"{"name":"acme","clusterId":"7"}"#.to_owned(),
-            "cluster_id: \"7\" is not a cluster id",
-        ),
-        ("POST", "/v1/tenants", format!(r#"{{"name":"acme","cluster_id":"{id}"}}"#), "there is no cluster"),
-        ("POST", "/v1/tenants", r#"{"nam":"acme"}"#.to_owned(), "nam: unknown field; did you mean \"name\""),
-        ("POST", "/v1/clusters", r#"{"name":"c","kubeconfig":"admin.conf"}"#.to_owned(), "send the file's content"),
-        (
-            "POST",
-            "/v1/jwt/project",
-            format!(r#"{{"ProjectID":"{id}","TTLMinutes":1441}}"#),
-            "ttl_minutes: 1441 is not allowed: 1 to 1440",
-        ),
-        ("PUT", "/v1/platform/policy", r#"{"egressBaseline":["10.0.0.1/8"]}"#.to_owned(), "egressBaseline[0]"),
-        ("PUT", "/v1/platform/policy", r#"{"quotaMax":{"requestsCPU":"1e2147483648"}}"#.to_owned(), "quotaMax"),
-        (
-            "POST",
-            "/v1/usage/ingest",
-            format!(r#"[{{"ts":"2026-01-01T00:00:00Z","tenant_id":"{id}","cpu_milli":-1}}]"#),
-            "[0]: cpu_milli: -1 is not allowed",
-        ),
-        ("POST", "/v1/usage/ingest", format!(r#"[{{"ts":"yesterday","tenant_id":"{id}"}}]"#), "[0]: ts: \"yesterday\""),
-        (
-            "POST",
-            "/v1/usage/ingest",
-            format!(r#"[{{"ts":"2026-01-01T00:00:00Z","tenant_id":"{id}","cpu_milli":1}}]"#),
-            "there is no tenant",
-        ),
-    ] {
-        let answer = fixture.call(method, path, Some(&admin), Some(&body)).await;
-        assert!(answer.status.is_client_error(), "{body}: {}", answer.status);
-        assert!(answer.error().contains(expected), "{body}: {}", answer.body);
+    async fn messages_name_field_value_and_what_is_allowed(fixture) {
+        let admin = fixture.token(Role::Admin);
+        let id = fixture.absent();
+        for (method, path, body, expected) in [
+            ("POST", "/v1/tenants", r#"{"name":"Acme","clusterID":"x"}"#.to_owned(), "name: \"Acme\" is not a valid name"),
+            ("POST", "/v1/tenants", r#"{"name":"acme"}"#.to_owned(), "cluster_id: is required"),
+            (
+                "POST",
+                "/v1/tenants",
+                r#"{"name":"acme","clusterId":"7"}"#.to_owned(),
+                "cluster_id: \"7\" is not a cluster id",
+            ),
+            ("POST", "/v1/tenants", format!(r#"{{"name":"acme","cluster_id":"{id}"}}"#), "there is no cluster"),
+            ("POST", "/v1/tenants", r#"{"nam":"acme"}"#.to_owned(), "nam: unknown field; did you mean \"name\""),
+            ("POST", "/v1/clusters", r#"{"name":"c","kubeconfig":"admin.conf"}"#.to_owned(), "send the file's content"),
+            (
+                "POST",
+                "/v1/jwt/project",
+                format!(r#"{{"ProjectID":"{id}","TTLMinutes":1441}}"#),
+                "ttl_minutes: 1441 is not allowed: 1 to 1440",
+            ),
+            ("PUT", "/v1/platform/policy", r#"{"egressBaseline":["10.0.0.1/8"]}"#.to_owned(), "egressBaseline[0]"),
+            ("PUT", "/v1/platform/policy", r#"{"quotaMax":{"requestsCPU":"1e2147483648"}}"#.to_owned(), "quotaMax"),
+            (
+                "POST",
+                "/v1/usage/ingest",
+                format!(r#"[{{"ts":"2026-01-01T00:00:00Z","tenant_id":"{id}","cpu_milli":-1}}]"#),
+                "[0]: cpu_milli: -1 is not allowed",
+            ),
+            ("POST", "/v1/usage/ingest", format!(r#"[{{"ts":"yesterday","tenant_id":"{id}"}}]"#), "[0]: ts: \"yesterday\""),
+            (
+                "POST",
+                "/v1/usage/ingest",
+                format!(r#"[{{"ts":"2026-01-01T00:00:00Z","tenant_id":"{id}","cpu_milli":1}}]"#),
+                "there is no tenant",
+            ),
+        ] {
+            let answer = fixture.call(method, path, Some(&admin), Some(&body)).await;
+            assert!(answer.status.is_client_error(), "{body}: {}", answer.status);
+            assert!(answer.error().contains(expected), "{body}: {}", answer.body);
+        }
+        let version = fixture.call("GET", "/v1/platform/policy", Some(&admin), None).await.body["version"].clone();
+        assert_eq!(version, 1, "nothing was half-stored");
     }
-    let version = fixture.call("GET", "/v1/platform/policy", Some(&admin), None).await.body["version"].clone();
-    assert_eq!(version, 1, "nothing was half-stored");
 }

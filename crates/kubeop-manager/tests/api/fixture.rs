@@ -1,16 +1,15 @@
-//! A manager over a fresh SQLite file, called through its router.
+//! A manager over a fresh database of either kind, called through its router.
 //!
-//! Invariant: nothing is mocked but the network.
+//! Invariant: nothing is mocked but the network and the time, which stands still until a test sets it.
 
+use crate::world::add_cluster;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::BodyExt;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use kubeop_core::authz::{Actor, Role};
-use kubeop_core::clock::{Clock, SystemClock, SystemIds};
-use kubeop_core::id::ClusterId;
-use kubeop_core::name::Label;
+use kubeop_core::clock::{Clock, ManualClock, SystemClock, SystemIds};
 use kubeop_core::policy::RawPolicy;
 use kubeop_core::price::{Currency, parse_rate};
 use kubeop_manager::auth::token::Tokens;
@@ -23,10 +22,10 @@ use kubeop_manager::state::Manager;
 use kubeop_manager::sync::Wake;
 use kubeop_manager::vault::MasterKey;
 use kubeop_plan::install::MetricsServer;
-use kubeop_store::{Options, Store, TextMap, cluster, encryption_seed};
+use kubeop_store::{Options, Page, Store, cluster};
 use prometheus_client::registry::Registry;
 use secrecy::SecretSlice;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
@@ -34,8 +33,31 @@ use tower::ServiceExt;
 /// A manager and its router.
 pub(crate) struct Fixture {
     pub(crate) manager: Arc<Manager>,
+    pub(crate) clock: Arc<ManualClock>,
     router: Router,
-    _folder: tempfile::TempDir,
+    _folder: Option<tempfile::TempDir>,
+}
+
+/// Defines tests that run on both databases: `both! { async fn name(fixture) { ... } }` makes `name::sqlite` and `name::postgres`.
+macro_rules! both {
+    ($($(#[$meta:meta])* async fn $name:ident($fixture:ident) $body:block)*) => {$(
+        $(#[$meta])*
+        mod $name {
+            use super::*;
+
+            async fn check($fixture: crate::fixture::Fixture) $body
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn sqlite() {
+                crate::database::sqlite(|store| async { check(crate::fixture::Fixture::over(store).await).await }).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn postgres() {
+                crate::database::postgres(|store| async { check(crate::fixture::Fixture::over(store).await).await }).await;
+            }
+        }
+    )*};
 }
 
 /// An answer.
@@ -70,32 +92,47 @@ pub(crate) fn config() -> Config {
 }
 
 impl Fixture {
-    /// A new installation.
-    pub(crate) async fn new() -> Self {
-        Self::with_clock(Arc::new(SystemClock)).await
+    /// A new installation over an empty database, now.
+    pub(crate) async fn over(store: Store) -> Self {
+        Self::start(store, SystemClock.now(), 0).await
     }
 
-    /// A new installation under this clock.
-    pub(crate) async fn with_clock(clock: Arc<dyn Clock>) -> Self {
+    /// The same with a limit of requests a second.
+    pub(crate) async fn with(store: Store, rate: u32) -> Self {
+        Self::start(store, SystemClock.now(), rate).await
+    }
+
+    /// A new installation over an SQLite file of its own, now.
+    pub(crate) async fn new() -> Self {
+        Self::at(SystemClock.now()).await
+    }
+
+    /// The same at a time.
+    pub(crate) async fn at(now: Timestamp) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}", folder.path().join("kubeop.db").display());
         let store = Store::open(&url, Options::default()).await.unwrap();
         store.migrate().await.unwrap();
+        Self { _folder: Some(folder), ..Self::start(store, now, 0).await }
+    }
+
+    async fn start(store: Store, now: Timestamp, rate: u32) -> Self {
+        let clock = Arc::new(ManualClock::new(now));
         let config = config();
         let master = MasterKey::new(key()).unwrap();
-        let keyring = keyring::open(&store, &master, &SystemClock, &SystemIds).await.unwrap();
+        let keyring = keyring::open(&store, &master, &*clock, &SystemIds).await.unwrap();
         let instance = first_start::instance(&store, &SystemIds).await.unwrap();
-        first_start::policy(&store, &config, &SystemClock).await.unwrap();
+        first_start::policy(&store, &config, &*clock).await.unwrap();
         first_start::prices(&store, &config, &*clock).await.unwrap();
         let mut registry = Registry::default();
         let manager = Arc::new(Manager {
             tokens: Tokens::new(&config.signing_keys),
-            gate: Gate::new(0),
+            gate: Gate::new(rate),
             clusters: Clusters::new(keyring, None),
             wake: Wake::default(),
             config,
             store,
-            clock,
+            clock: Arc::<ManualClock>::clone(&clock),
             ids: Arc::new(SystemIds),
             instance,
             metrics: Metrics::register(&mut registry),
@@ -103,7 +140,7 @@ impl Fixture {
             host: None,
             shutdown: CancellationToken::new(),
         });
-        Self { router: kubeop_manager::router::build(&manager), manager, _folder: folder }
+        Self { router: kubeop_manager::router::build(&manager), manager, clock, _folder: None }
     }
 
     /// A token of this role, without an id, so that nothing is recorded.
@@ -115,43 +152,21 @@ impl Fixture {
 
     /// A tenant made through the API, on a cluster that is only a row; its id.
     pub(crate) async fn tenant(&self, name: &str) -> String {
-        let mut tx = self.manager.store.begin().await.unwrap();
-        let c = &mut tx.conn();
-        let all = cluster::list(c, &kubeop_store::Page::first(1)).await.unwrap();
+        let all = cluster::list(&mut self.manager.store.read().await.unwrap().conn(), &Page::first(1)).await.unwrap();
         let home = match all.into_iter().next() {
-            Some(home) => home.id,
-            None => self.cluster(c).await,
+            Some(home) => home,
+            None => add_cluster(self, "home").await,
         };
-        tx.commit().await.unwrap();
-        let body = format!(r#"{{"name":"{name}","clusterID":"{home}"}}"#);
-        let made = self.call("POST", "/v1/tenants", Some(&self.token(Role::Admin)), Some(&body)).await;
-        assert_eq!(made.status, StatusCode::CREATED, "{}", made.body);
-        made.body["id"].as_str().unwrap().to_owned()
+        let made = self.admin("POST", "/v1/tenants", &json!({"name": name, "clusterID": home.id}), 201).await;
+        made["id"].as_str().unwrap().to_owned()
     }
 
-    async fn cluster(&self, c: &mut kubeop_store::Conn<'_>) -> ClusterId {
-        let now = self.manager.clock.now();
-        let seed_id = encryption_seed::list(c).await.unwrap()[0].id;
-        let row = cluster::Cluster {
-            id: ClusterId(self.manager.ids.next()),
-            name: Label::parse("home").unwrap(),
-            labels: TextMap::new(),
-            server: "https://home:6443".to_owned(),
-            cluster_uid: "uid".to_owned(),
-            public_server: None,
-            auto_bootstrap: false,
-            install_admission: false,
-            with_mocks: false,
-            version: 1,
-            bootstrap_state: cluster::BootstrapState::None,
-            bootstrap_message: None,
-            created_at: now,
-            updated_at: now,
-            deleted_at: None,
-        };
-        let sealed = cluster::Sealed { seed_id, bytes: vec![1] };
-        assert_eq!(cluster::insert(c, &row, &sealed).await.unwrap(), kubeop_store::Inserted::Yes);
-        row.id
+    /// Calls the API as an admin, and expects this status.
+    pub(crate) async fn admin(&self, method: &str, path: &str, body: &Value, status: u16) -> Value {
+        let body = body.to_string();
+        let answer = self.call(method, path, Some(&self.token(Role::Admin)), Some(&body)).await;
+        assert_eq!(answer.status, status, "{method} {path} {body}: {}", answer.body);
+        answer.body
     }
 
     /// Calls the API.

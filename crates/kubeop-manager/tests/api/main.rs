@@ -4,8 +4,18 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "helpers of tests")]
 
+#[macro_use]
+mod fixture;
+
+mod audit;
 mod authorization;
 mod billing;
+mod database;
 mod errors;
-mod fixture;
+mod idempotency;
 mod ingest;
+mod limits;
+mod patch;
+mod tokens;
+mod verify;
+mod world;

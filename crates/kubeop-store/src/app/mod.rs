@@ -18,7 +18,7 @@ use kubeop_core::id::{AppId, ClusterId, ProjectId, TenantId};
 use kubeop_core::name::Label;
 
 /// An app.
-#[derive(Clone, Debug, PartialEq, sqlx::FromRow)]
+#[derive(Clone, Debug, PartialEq, sqlx::FromRow, serde::Serialize)]
 pub struct App {
     /// Its project's tenant; immutable.
     #[sqlx(try_from = "Id")]

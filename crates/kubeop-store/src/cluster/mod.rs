@@ -59,7 +59,7 @@ impl TryFrom<Text> for BootstrapState {
 }
 
 /// A cluster.
-#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow, serde::Serialize)]
 pub struct Cluster {
     /// Its id.
     #[sqlx(try_from = "Id")]
@@ -86,8 +86,10 @@ pub struct Cluster {
     pub version: i64,
     /// How far the bootstrap is.
     #[sqlx(try_from = "Text")]
+    #[serde(skip)]
     pub bootstrap_state: BootstrapState,
     /// Why it is not further.
+    #[serde(skip)]
     pub bootstrap_message: Option<String>,
     /// When it was registered.
     #[sqlx(try_from = "Ts")]

@@ -24,7 +24,7 @@ use rust_decimal::Decimal;
 use uuid::Uuid;
 
 /// An invoice as it stands on paper.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Invoice {
     /// Its number, once it is closed.
     pub number: Option<i64>,
@@ -51,7 +51,7 @@ pub struct Invoice {
 }
 
 /// A line.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Line {
     /// The closed month that it corrects; none: it bills the invoice's own.
     pub corrects: Option<Month>,

@@ -21,7 +21,7 @@ use kubeop_core::id::{ClusterId, ProjectId, TenantId};
 use kubeop_core::name::Label;
 
 /// A project.
-#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow, serde::Serialize)]
 pub struct Project {
     /// Its tenant; immutable.
     #[sqlx(try_from = "Id")]

@@ -19,7 +19,7 @@ use kubeop_core::id::{ClusterId, TenantId};
 use kubeop_core::name::Label;
 
 /// A tenant.
-#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow, serde::Serialize)]
 pub struct Tenant {
     /// Its id.
     #[sqlx(try_from = "Id")]

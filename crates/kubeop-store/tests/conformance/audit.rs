@@ -25,6 +25,7 @@ fn record(n: u128) -> AuditRecord {
         before_digest: None,
         after_digest: Some("sha256:ab".into()),
         detail: String::new(),
+        seal: None,
     }
 }
 

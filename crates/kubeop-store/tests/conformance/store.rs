@@ -196,3 +196,21 @@ async fn postgres_sessions_have_time_outs() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_reader_looks_into_a_file_that_another_process_holds_and_cannot_write() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = sqlite_url(folder.path());
+    let holder = Store::open(&url, Options::default()).await.unwrap();
+    holder.migrate().await.unwrap();
+    let reader = Store::open_to_read(&url, Options::default()).await.unwrap();
+    meta::put_if_absent(&mut holder.begin().await.unwrap().conn(), "k", "v").await.unwrap();
+    assert!(meta::get(&mut reader.read().await.unwrap().conn(), "k").await.unwrap().is_none());
+    let mut tx = holder.begin().await.unwrap();
+    meta::put_if_absent(&mut tx.conn(), "k", "v").await.unwrap();
+    tx.commit().await.unwrap();
+    assert!(meta::get(&mut reader.read().await.unwrap().conn(), "k").await.unwrap().is_some());
+    assert!(meta::put_if_absent(&mut reader.read().await.unwrap().conn(), "l", "v").await.is_err());
+    let absent = format!("{url}-absent");
+    assert!(Store::open_to_read(&absent, Options::default()).await.is_err());
+}

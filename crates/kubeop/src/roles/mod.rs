@@ -3,6 +3,7 @@
 //! Invariant: no logic; a role is its library's `run`.
 
 pub(crate) mod admission;
+pub(crate) mod audit;
 pub(crate) mod dev;
 pub(crate) mod healthcheck;
 pub(crate) mod host;

@@ -5,6 +5,7 @@
 use super::{KIND, answer, create, get, hosts, missing, spec};
 use crate::api::change::{Change, unchanged};
 use crate::api::policy;
+use crate::audit::digest;
 use crate::auth::caller::{Caller, Deed};
 use crate::auth::permission::WriteApps;
 use crate::http::answer::Item;
@@ -58,6 +59,7 @@ async fn apply(
     // Read again under the project's lock: what is compared and replaced is what is there.
     let mut row = app::get(&mut tx.conn(), caller.scope, found.id).await?.ok_or_else(|| missing(found.id))?;
     if_match.check(row.version)?;
+    let before = digest::of(&row)?;
     if row.deleting_at.is_some() {
         return Err(Error::conflict(format!("app {:?} is being deleted", row.name.as_str())));
     }
@@ -78,8 +80,15 @@ async fn apply(
         return Err(Error::conflict("the app was changed at the same time: read it again"));
     }
     objects::mark_app(&mut tx.conn(), &project, &row, now).await?;
-    let deed =
-        Deed { verb: "update", kind: KIND, id: row.id.to_string(), tenant: Some(row.tenant_id), ..Deed::default() };
+    let deed = Deed {
+        verb: "update",
+        kind: KIND,
+        id: row.id.to_string(),
+        tenant: Some(row.tenant_id),
+        before: Some(before),
+        after: Some(digest::of(&row)?),
+        ..Deed::default()
+    };
     caller.commit(tx, deed).await?;
     manager.wake.cluster(row.cluster_id);
     settle::wait(manager, objects::app_key(&row), wait).await?;

@@ -5,6 +5,7 @@
 use super::{KIND, answer, hosts, spec};
 use crate::api::change::unchanged;
 use crate::api::policy;
+use crate::audit::digest;
 use crate::auth::caller::{Caller, Deed};
 use crate::auth::permission::WriteApps;
 use crate::http::answer::Created;
@@ -67,15 +68,24 @@ pub async fn handle(
         .or_conflict(|_| format!("an app named {:?} exists already", row.name.as_str()))?;
     hosts::claim(&mut tx.conn(), &row, &accepted.hosts).await?;
     objects::mark_app(&mut tx.conn(), &project, &row, now).await?;
-    let deed =
-        Deed { verb: "create", kind: KIND, id: row.id.to_string(), tenant: Some(row.tenant_id), ..Deed::default() };
-    caller.commit(tx, deed).await?;
+    let deed = Deed {
+        verb: "create",
+        kind: KIND,
+        id: row.id.to_string(),
+        tenant: Some(row.tenant_id),
+        after: Some(digest::of(&row)?),
+        ..Deed::default()
+    };
+    let location = format!("/v1/apps/{}", row.id);
+    let item = answer(&mut tx.conn(), row.clone()).await?;
+    let mut created = Created { item, version: row.version, location };
+    caller.commit_answered(tx, deed, &created).await?;
     manager.wake.cluster(row.cluster_id);
-    settle::wait(manager, objects::app_key(&row), wait).await?;
-
-    let (id, version) = (row.id, row.version);
-    let item = answer(&mut caller.read().await?.conn(), row).await?;
-    Ok(Created { item, version, location: format!("/v1/apps/{id}") })
+    if !wait.is_zero() {
+        settle::wait(manager, objects::app_key(&row), wait).await?;
+        created.item = answer(&mut caller.read().await?.conn(), row).await?;
+    }
+    Ok(created)
 }
 
 fn check_parents(input: &AppInput, project: &Project) -> Result<()> {

@@ -3,6 +3,7 @@
 //! Invariant: the row stays until the cluster has let go; its hosts are free then.
 
 use super::{KIND, answer, get, missing};
+use crate::audit::digest;
 use crate::auth::caller::{Caller, Deed};
 use crate::auth::permission::WriteApps;
 use crate::http::answer::Deleted;
@@ -11,7 +12,7 @@ use crate::http::params::{IfMatch, ItemId, Query, switch, wait};
 use crate::sync::{forget, objects, settle};
 use kubeop_api::app::App as Answer;
 use kubeop_api::resource::DeleteQuery;
-use kubeop_core::authz::{Action, decide};
+use kubeop_core::authz::Action;
 use kubeop_store::{app, cluster_object, project};
 
 /// Deletes an app.
@@ -24,7 +25,7 @@ pub async fn handle(
     let manager = &caller.manager;
     let (wait, force) = (wait(query.wait.as_deref())?, switch("force", query.force.as_deref())?);
     if force {
-        decide(&caller.actor, Action::ForceDelete)?;
+        caller.require(Action::ForceDelete).await?;
     }
     let now = manager.clock.now();
     let mut tx = caller.change().await?;
@@ -38,6 +39,8 @@ pub async fn handle(
         kind: KIND,
         id: row.id.to_string(),
         tenant: Some(row.tenant_id),
+        before: Some(digest::of(&row)?),
+        after: None,
         detail: if force { "forced".to_owned() } else { String::new() },
     };
     let attempted = cluster_object::mark_deleted(&mut tx.conn(), key, now).await?;

@@ -4,6 +4,7 @@
 
 use super::{KIND, answer_one, check_public_server, get, own_labels};
 use crate::api::change::{Change, unchanged};
+use crate::audit::digest;
 use crate::auth::caller::{Caller, Deed};
 use crate::auth::permission::ManageClusters;
 use crate::http::answer::Item;
@@ -15,7 +16,7 @@ use kubeop_cluster::client::connect;
 use kubeop_cluster::kubeconfig::{Intake, Kubeconfig};
 use kubeop_cluster::probe;
 use kubeop_core::{Error, Result};
-use kubeop_store::cluster;
+use kubeop_store::cluster::{self, Cluster};
 
 /// Replaces or patches the cluster of the path; absent switches stay as they are.
 pub async fn handle(
@@ -44,9 +45,10 @@ async fn apply(
     change: Change<ClusterInput>,
 ) -> Result<Item<Answer>> {
     let manager = &caller.manager;
-    let (input, speaks_of) = change.sparse()?;
     let mut row = get::find(&mut caller.read().await?.conn(), id).await?;
     if_match.check(row.version)?;
+    let before = digest::of(&row)?;
+    let input = change.onto(&as_input(&row))?;
     unchanged("id", input.id.as_deref(), &row.id.to_string())?;
     unchanged("name", input.name.as_deref(), row.name.as_str())?;
     let sealed = match input.kubeconfig.as_deref() {
@@ -62,12 +64,8 @@ async fn apply(
             Some(manager.clusters.keyring().seal(row.id, &kubeconfig)?)
         }
     };
-    if speaks_of("public_server") {
-        row.public_server = check_public_server(input.public_server.as_deref())?;
-    }
-    if speaks_of("labels") {
-        row.labels = own_labels(input.labels)?;
-    }
+    row.public_server = check_public_server(input.public_server.as_deref())?;
+    row.labels = own_labels(input.labels)?;
     row.auto_bootstrap = input.auto_bootstrap.unwrap_or(row.auto_bootstrap);
     row.install_admission = input.install_admission.unwrap_or(row.install_admission);
     row.with_mocks = input.with_mocks.unwrap_or(row.with_mocks);
@@ -80,10 +78,31 @@ async fn apply(
         return Err(Error::conflict("the cluster was changed at the same time: read it again"));
     }
     let detail = if sealed.is_some() { "kubeconfig replaced" } else { "" };
-    let deed =
-        Deed { verb: "update", kind: KIND, id: row.id.to_string(), detail: detail.to_owned(), ..Deed::default() };
+    let deed = Deed {
+        verb: "update",
+        kind: KIND,
+        id: row.id.to_string(),
+        before: Some(before),
+        after: Some(digest::of(&row)?),
+        detail: detail.to_owned(),
+        ..Deed::default()
+    };
     let (id, version) = (row.id, row.version);
     caller.commit(tx, deed).await?;
     manager.wake.cluster(id);
     Ok(Item(answer_one(&mut caller.read().await?.conn(), row).await?, version))
+}
+
+/// The current input. The kubeconfig is not in it: one that is given replaces the one that is stored.
+fn as_input(row: &Cluster) -> ClusterInput {
+    ClusterInput {
+        id: Some(row.id.to_string()),
+        name: Some(row.name.to_string()),
+        kubeconfig: None,
+        auto_bootstrap: Some(row.auto_bootstrap),
+        install_admission: Some(row.install_admission),
+        with_mocks: Some(row.with_mocks),
+        public_server: row.public_server.clone(),
+        labels: Some(row.labels.clone()),
+    }
 }

@@ -3,6 +3,7 @@
 //! Invariant: 409 while tenants exist, also such as are still being deleted: their objects need the connection.
 
 use super::{KIND, get};
+use crate::audit::digest;
 use crate::auth::caller::{Caller, Deed};
 use crate::auth::permission::ManageClusters;
 use crate::bootstrap;
@@ -36,6 +37,7 @@ pub async fn handle(
     if tenants > 0 {
         return Err(dependants(tenants).into());
     }
+    let before = digest::of(&row)?;
     cluster_object::remove(&mut tx.conn(), objects::policy_key(row.id)).await?;
     if !cluster::mark_deleted(&mut tx.conn(), &mut row, manager.clock.now()).await? {
         return Err(Error::conflict("the cluster was changed at the same time: read it again").into());
@@ -45,7 +47,8 @@ pub async fn handle(
         (true, true) => "uninstalled".to_owned(),
         (true, false) => format!("uninstalled but for {}", left.join(", ")),
     };
-    let deed = Deed { verb: "delete", kind: KIND, id: row.id.to_string(), detail, ..Deed::default() };
+    let id = row.id.to_string();
+    let deed = Deed { verb: "delete", kind: KIND, id, before: Some(before), detail, ..Deed::default() };
     caller.commit(tx, deed).await?;
     manager.clusters.forget(row.id);
     if let Some(host) = &manager.host {

@@ -29,7 +29,7 @@ async fn answers(conn: &mut Conn<'_>, rows: Vec<Cluster>) -> Result<Vec<Answer>>
     Ok(rows
         .into_iter()
         .map(|row| {
-            let known = reach.get(&row.id).cloned().unwrap_or_default();
+            let known = reach.of(row.id);
             answer(row, &known)
         })
         .collect())

@@ -3,6 +3,7 @@
 //! Invariant: nothing is stored unless the cluster answered and its credential suffices; a failing bootstrap never loses the cluster.
 
 use super::{KIND, answer_one, check_public_server, own_labels};
+use crate::audit::digest;
 use crate::auth::caller::{Caller, Deed};
 use crate::auth::permission::ManageClusters;
 use crate::bootstrap;
@@ -38,7 +39,7 @@ pub async fn handle(caller: Caller<ManageClusters>, Body(input): Body<ClusterInp
     let id = ClusterId(manager.ids.next());
     let now = manager.clock.now();
     let auto_bootstrap = input.auto_bootstrap.unwrap_or(false);
-    let mut row = Cluster {
+    let row = Cluster {
         id,
         name,
         labels,
@@ -59,16 +60,25 @@ pub async fn handle(caller: Caller<ManageClusters>, Body(input): Body<ClusterInp
     let inserted = cluster::insert(&mut tx.conn(), &row, &manager.clusters.keyring().seal(id, &kubeconfig)?).await?;
     taken(&mut tx.conn(), &row, inserted).await?;
     objects::mark_policy(&mut tx.conn(), id, now).await?;
-    let deed = Deed { verb: "create", kind: KIND, id: id.to_string(), detail: row.server.clone(), ..Deed::default() };
-    caller.commit(tx, deed).await?;
+    let deed = Deed {
+        verb: "create",
+        kind: KIND,
+        id: id.to_string(),
+        after: Some(digest::of(&row)?),
+        detail: row.server.clone(),
+        ..Deed::default()
+    };
+    let item = answer_one(&mut tx.conn(), row.clone()).await?;
+    let mut created = Created { item, version: row.version, location: format!("/v1/clusters/{id}") };
+    caller.commit_answered(tx, deed, &created).await?;
 
     if auto_bootstrap {
         bootstrap::run(manager, &row).await;
-        row = cluster::get(&mut caller.read().await?.conn(), id).await?.unwrap_or(row);
+        let row = cluster::get(&mut caller.read().await?.conn(), id).await?.unwrap_or(row);
+        created.version = row.version;
+        created.item = answer_one(&mut caller.read().await?.conn(), row).await?;
     }
-    let version = row.version;
-    let item = answer_one(&mut caller.read().await?.conn(), row).await?;
-    Ok(Created { item, version, location: format!("/v1/clusters/{id}") })
+    Ok(created)
 }
 
 async fn taken(conn: &mut Conn<'_>, row: &Cluster, inserted: Inserted) -> Result<()> {

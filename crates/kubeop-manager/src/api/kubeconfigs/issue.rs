@@ -4,6 +4,7 @@
 
 use super::KIND;
 use crate::api::projects;
+use crate::audit::digest;
 use crate::auth::caller::{Caller, Deed};
 use crate::auth::permission::IssueKubeconfigs;
 use crate::http::answer::Secret;
@@ -14,7 +15,7 @@ use jiff::SignedDuration;
 use kubeop_api::credential::{Kubeconfig as Answer, KubeconfigQuery};
 use kubeop_api::resource::Phase;
 use kubeop_cluster::credential::{self, AccessRole as Role, Issued, Request};
-use kubeop_core::authz::{Action, decide, system_scope};
+use kubeop_core::authz::{Action, system_scope};
 use kubeop_core::id::KubeconfigId;
 use kubeop_core::{Error, Result};
 use kubeop_store::issued_kubeconfig::{self, AccessRole, IssuedKubeconfig};
@@ -37,7 +38,7 @@ pub async fn handle(
     let minutes = number("ttl_minutes", query.ttl_minutes.as_deref(), 60, 10..=1440)?;
     let role = query.role.as_deref().map_or(Ok(Role::Developer), Role::parse)?;
     if role == Role::Admin {
-        decide(&caller.actor, Action::ManageKubeconfigs)?;
+        caller.require(Action::ManageKubeconfigs).await?;
     }
     let row = projects::get::find(&mut caller.read().await?.conn(), caller.scope, &id).await?;
     ready(&caller, &row).await?;
@@ -142,6 +143,8 @@ async fn record(
         kind: KIND,
         id: id.to_string(),
         tenant: Some(row.tenant_id),
+        before: None,
+        after: Some(digest::of(&record)?),
         detail: format!("{} of project {}", role.as_str(), row.id),
     };
     caller.commit(tx, deed).await

@@ -3,6 +3,7 @@
 //! Invariant: recorded first, then taken away on the cluster; a cluster that does not answer is tried again by the collector.
 
 use super::KIND;
+use crate::audit::digest;
 use crate::auth::caller::{Caller, Deed};
 use crate::auth::permission::ManageKubeconfigs;
 use crate::http::answer::Deleted;
@@ -12,7 +13,7 @@ use crate::jobs::credentials;
 use kubeop_api::credential::IssuedKubeconfig as Answer;
 use kubeop_core::Error;
 use kubeop_core::id::KubeconfigId;
-use kubeop_store::issued_kubeconfig;
+use kubeop_store::issued_kubeconfig::{self, IssuedKubeconfig};
 
 /// Revokes a kubeconfig: 204 when its Secret is gone, 202 while the cluster does not answer.
 pub async fn handle(caller: Caller<ManageKubeconfigs>, ItemId(id): ItemId) -> ApiResult<Deleted<Answer>> {
@@ -22,7 +23,15 @@ pub async fn handle(caller: Caller<ManageKubeconfigs>, ItemId(id): ItemId) -> Ap
     let row = issued_kubeconfig::revoke(&mut tx.conn(), caller.scope, id, manager.clock.now())
         .await?
         .ok_or_else(|| Error::not_found(format!("there is no kubeconfig {id}")))?;
-    let deed = Deed { verb: "revoke", kind: KIND, id: id.to_string(), tenant: Some(row.tenant_id), ..Deed::default() };
+    let deed = Deed {
+        verb: "revoke",
+        kind: KIND,
+        id: id.to_string(),
+        tenant: Some(row.tenant_id),
+        before: Some(digest::of(&IssuedKubeconfig { revoked_at: None, ..row.clone() })?),
+        after: Some(digest::of(&row)?),
+        ..Deed::default()
+    };
     caller.commit(tx, deed).await?;
     match credentials::take_away(manager, &row).await {
         Ok(()) => Ok(Deleted::Done),

@@ -3,6 +3,7 @@
 //! Invariant: bounds are checked before the cluster is asked; `Enabled:false` removes what `true` made.
 
 use super::of_query;
+use crate::audit::digest;
 use crate::auth::caller::{Caller, Deed};
 use crate::auth::permission::ManageClusters;
 use crate::http::answer::Found;
@@ -26,15 +27,17 @@ pub async fn handle(
     let row = of_query(&mut caller.read().await?.conn(), query.cluster_id.as_deref()).await?;
     let connection = manager.clusters.get(&manager.store, &row).await?;
     autoscale(&connection.registered, enabled.then_some(bounds)).await?;
+    let result = Found(AutoscaleResult { cluster_id: row.id, enabled, min, max, target_cpu });
     let deed = Deed {
         verb: "autoscale",
         kind: "cluster",
         id: row.id.to_string(),
+        after: Some(digest::of(&result.0)?),
         detail: if enabled { format!("{min} to {max} at {target_cpu} %") } else { "removed".to_owned() },
         ..Deed::default()
     };
-    caller.commit(caller.change().await?, deed).await?;
-    Ok(Found(AutoscaleResult { cluster_id: row.id, enabled, min, max, target_cpu }))
+    caller.commit_answered(caller.change().await?, deed, &result).await?;
+    Ok(result)
 }
 
 fn narrow(field: &str, value: i64) -> Result<i32> {

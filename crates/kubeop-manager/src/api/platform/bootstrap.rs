@@ -3,6 +3,7 @@
 //! Invariant: idempotent; an absent switch means unchanged.
 
 use super::of_query;
+use crate::audit::digest;
 use crate::auth::caller::{Caller, Deed};
 use crate::auth::permission::ManageClusters;
 use crate::bootstrap::{self, Installed, MetricsWanted};
@@ -27,13 +28,22 @@ pub async fn handle(
         Some(false) | None => MetricsWanted::AsItIs,
     };
     let mut row = of_query(&mut caller.read().await?.conn(), query.cluster_id.as_deref()).await?;
+    let before = digest::of(&row)?;
     row.install_admission = input.install_admission.unwrap_or(row.install_admission);
     row.with_mocks = row.with_mocks || input.mocks.unwrap_or(false);
     let mut tx = caller.change().await?;
     if !cluster::update(&mut tx.conn(), &mut row, manager.clock.now()).await? {
         return Err(Error::conflict("the cluster was changed at the same time: try again").into());
     }
-    let deed = Deed { verb: "bootstrap", kind: "cluster", id: row.id.to_string(), ..Deed::default() };
+    let deed = Deed {
+        verb: "bootstrap",
+        kind: "cluster",
+        id: row.id.to_string(),
+        before: Some(before),
+        after: Some(digest::of(&row)?),
+        ..Deed::default()
+    };
+    // The answer is known when all is installed: a crash before that is made good by doing it again.
     caller.commit(tx, deed).await?;
     let installed = match bootstrap::attempt(manager, &row, metrics).await {
         Ok(installed) => installed,

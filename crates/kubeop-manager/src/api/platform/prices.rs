@@ -2,6 +2,7 @@
 //!
 //! Invariant: a price is only ever added, and only for hours to come, so that what was used keeps its price.
 
+use crate::audit::digest;
 use crate::auth::caller::{Caller, Deed};
 use crate::auth::permission::ManagePrices;
 use crate::http::answer::{Created, Found};
@@ -37,11 +38,13 @@ pub async fn add(caller: Caller<ManagePrices>, Body(input): Body<PriceInput>) ->
         verb: "create",
         kind: "price",
         id: format!("{}@{}", row.meter, row.effective_from),
+        after: Some(digest::of(&row)?),
         detail: format!("{} {}", row.rate, row.currency),
         ..Deed::default()
     };
-    caller.commit(tx, deed).await?;
-    Ok(Created { item: answer(row), version: 1, location: "/v1/platform/prices".to_owned() })
+    let created = Created { item: answer(row), version: 1, location: "/v1/platform/prices".to_owned() };
+    caller.commit_answered(tx, deed, &created).await?;
+    Ok(created)
 }
 
 fn read(input: &PriceInput, now: Timestamp, currency: String) -> Result<Price> {

@@ -4,6 +4,7 @@
 
 use super::{KIND, answer, get, missing, pod_security, quota};
 use crate::api::change::{Change, unchanged};
+use crate::audit::digest;
 use crate::auth::caller::{Caller, Deed};
 use crate::auth::permission::WriteProjects;
 use crate::http::answer::Item;
@@ -56,6 +57,7 @@ async fn apply(
         .ok_or_else(|| missing(found.id))?;
     let mut row = project::lock(&mut tx.conn(), caller.scope, found.id).await?.ok_or_else(|| missing(found.id))?;
     if_match.check(row.version)?;
+    let before = digest::of(&row)?;
     if row.deleting_at.is_some() {
         return Err(Error::conflict(format!("project {:?} is being deleted", row.name.as_str())));
     }
@@ -76,8 +78,15 @@ async fn apply(
         return Err(Error::conflict("the project was changed at the same time: read it again"));
     }
     objects::mark_project(&mut tx.conn(), &tenant, &row, now).await?;
-    let deed =
-        Deed { verb: "update", kind: KIND, id: row.id.to_string(), tenant: Some(row.tenant_id), ..Deed::default() };
+    let deed = Deed {
+        verb: "update",
+        kind: KIND,
+        id: row.id.to_string(),
+        tenant: Some(row.tenant_id),
+        before: Some(before),
+        after: Some(digest::of(&row)?),
+        ..Deed::default()
+    };
     caller.commit(tx, deed).await?;
     manager.wake.cluster(row.cluster_id);
     settle::wait(manager, objects::project_key(&row), wait).await?;

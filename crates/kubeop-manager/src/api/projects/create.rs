@@ -4,6 +4,7 @@
 
 use super::{KIND, answer, pod_security, quota};
 use crate::api::change::unchanged;
+use crate::audit::digest;
 use crate::auth::caller::{Caller, Deed};
 use crate::auth::permission::WriteProjects;
 use crate::http::answer::Created;
@@ -87,15 +88,20 @@ pub async fn handle(
         kind: KIND,
         id: row.id.to_string(),
         tenant: Some(tenant_id),
+        after: Some(digest::of(&row)?),
+        before: None,
         detail: row.namespace.to_string(),
     };
-    caller.commit(tx, deed).await?;
+    let location = format!("/v1/projects/{}", row.id);
+    let item = answer(&mut tx.conn(), row.clone()).await?;
+    let mut created = Created { item, version: row.version, location };
+    caller.commit_answered(tx, deed, &created).await?;
     manager.wake.cluster(row.cluster_id);
-    settle::wait(manager, objects::project_key(&row), wait).await?;
-
-    let version = row.version;
-    let item = answer(&mut caller.read().await?.conn(), row).await?;
-    Ok(Created { item, version, location: format!("/v1/projects/{id}") })
+    if !wait.is_zero() {
+        settle::wait(manager, objects::project_key(&row), wait).await?;
+        created.item = answer(&mut caller.read().await?.conn(), row).await?;
+    }
+    Ok(created)
 }
 
 /// Early advice, as far as the cluster answers: the operator decides, by POST.

@@ -3,6 +3,7 @@
 //! Invariant: 409 while apps exist that are not being deleted; the namespace is gone before the row is.
 
 use super::{KIND, answer, get, missing};
+use crate::audit::digest;
 use crate::auth::caller::{Caller, Deed};
 use crate::auth::permission::WriteProjects;
 use crate::http::answer::Deleted;
@@ -12,7 +13,7 @@ use crate::sync::{forget, objects, settle};
 use kubeop_api::project::Project as Answer;
 use kubeop_api::resource::DeleteQuery;
 use kubeop_core::Error;
-use kubeop_core::authz::{Action, decide};
+use kubeop_core::authz::Action;
 use kubeop_store::{app, cluster_object, project};
 
 /// Deletes a project.
@@ -25,7 +26,7 @@ pub async fn handle(
     let manager = &caller.manager;
     let (wait, force) = (wait(query.wait.as_deref())?, switch("force", query.force.as_deref())?);
     if force {
-        decide(&caller.actor, Action::ForceDelete)?;
+        caller.require(Action::ForceDelete).await?;
     }
     let now = manager.clock.now();
     let mut tx = caller.change().await?;
@@ -42,6 +43,8 @@ pub async fn handle(
         kind: KIND,
         id: row.id.to_string(),
         tenant: Some(row.tenant_id),
+        before: Some(digest::of(&row)?),
+        after: None,
         detail: if force { "forced".to_owned() } else { String::new() },
     };
     let attempted = cluster_object::mark_deleted(&mut tx.conn(), key, now).await?;

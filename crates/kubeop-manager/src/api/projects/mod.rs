@@ -30,7 +30,7 @@ async fn answers(conn: &mut Conn<'_>, rows: Vec<Project>) -> Result<Vec<Answer>>
     Ok(rows
         .into_iter()
         .map(|row| {
-            let known = reach.get(&row.cluster_id).cloned().unwrap_or_default();
+            let known = reach.of(row.cluster_id);
             let status = status::of_entity(objects.get(&row.id.0), row.deleting_at.is_some(), &known);
             let mut all = Labels::from([
                 (labels::CLUSTER_ID.to_owned(), row.cluster_id.to_string()),

@@ -4,6 +4,7 @@
 
 use super::{KIND, answer, get, missing, parse_quotas};
 use crate::api::change::{Change, unchanged};
+use crate::audit::digest;
 use crate::auth::caller::{Caller, Deed};
 use crate::auth::permission::WriteTenants;
 use crate::http::answer::Item;
@@ -53,6 +54,7 @@ async fn apply(
     let found = get::find(&mut tx.conn(), caller.scope, id).await?;
     let mut row = tenant::lock(&mut tx.conn(), caller.scope, found.id).await?.ok_or_else(|| missing(found.id))?;
     if_match.check(row.version)?;
+    let before = digest::of(&row)?;
     if row.deleting_at.is_some() {
         return Err(Error::conflict(format!("tenant {:?} is being deleted", row.name.as_str())));
     }
@@ -70,7 +72,15 @@ async fn apply(
         return Err(Error::conflict("the tenant was changed at the same time: read it again"));
     }
     objects::mark_tenant(&mut tx.conn(), &row, now).await?;
-    let deed = Deed { verb: "update", kind: KIND, id: row.id.to_string(), tenant: Some(row.id), ..Deed::default() };
+    let deed = Deed {
+        verb: "update",
+        kind: KIND,
+        id: row.id.to_string(),
+        tenant: Some(row.id),
+        before: Some(before),
+        after: Some(digest::of(&row)?),
+        ..Deed::default()
+    };
     caller.commit(tx, deed).await?;
     manager.wake.cluster(row.cluster_id);
     settle::wait(manager, objects::tenant_key(&row), wait).await?;

@@ -3,6 +3,7 @@
 //! Invariant: a tenant's name is free again only when the one before is gone from its cluster.
 
 use super::{KIND, answer, parse_quotas};
+use crate::audit::digest;
 use crate::auth::caller::{Caller, Deed};
 use crate::auth::permission::WriteTenants;
 use crate::http::answer::Created;
@@ -61,14 +62,24 @@ pub async fn handle(
     taken(&caller, &mut tx.conn(), &row, inserted).await?;
     invoice::open(&mut tx.conn(), row.id, Month::of(now)).await?;
     objects::mark_tenant(&mut tx.conn(), &row, now).await?;
-    let deed = Deed { verb: "create", kind: KIND, id: row.id.to_string(), tenant: Some(row.id), ..Deed::default() };
-    caller.commit(tx, deed).await?;
+    let deed = Deed {
+        verb: "create",
+        kind: KIND,
+        id: row.id.to_string(),
+        tenant: Some(row.id),
+        after: Some(digest::of(&row)?),
+        ..Deed::default()
+    };
+    let location = format!("/v1/tenants/{}", row.id);
+    let item = answer(&mut tx.conn(), row.clone()).await?;
+    let mut created = Created { item, version: row.version, location };
+    caller.commit_answered(tx, deed, &created).await?;
     manager.wake.cluster(cluster_id);
-    settle::wait(manager, objects::tenant_key(&row), wait).await?;
-
-    let (id, version) = (row.id, row.version);
-    let item = answer(&mut caller.read().await?.conn(), row).await?;
-    Ok(Created { item, version, location: format!("/v1/tenants/{id}") })
+    if !wait.is_zero() {
+        settle::wait(manager, objects::tenant_key(&row), wait).await?;
+        created.item = answer(&mut caller.read().await?.conn(), row).await?;
+    }
+    Ok(created)
 }
 
 async fn taken(caller: &Caller<WriteTenants>, conn: &mut Conn<'_>, row: &Tenant, inserted: Inserted) -> Result<()> {

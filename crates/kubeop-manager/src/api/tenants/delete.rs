@@ -3,6 +3,7 @@
 //! Invariant: 409 while projects exist that are not being deleted; the row stays until the cluster has let go.
 
 use super::{KIND, answer, get, missing};
+use crate::audit::digest;
 use crate::auth::caller::{Caller, Deed};
 use crate::auth::permission::WriteTenants;
 use crate::http::answer::Deleted;
@@ -38,6 +39,8 @@ pub async fn handle(
         kind: KIND,
         id: row.id.to_string(),
         tenant: Some(row.id),
+        before: Some(digest::of(&row)?),
+        after: None,
         detail: if force { "forced".to_owned() } else { String::new() },
     };
     let attempted = cluster_object::mark_deleted(&mut tx.conn(), key, now).await?;

@@ -2,10 +2,11 @@
 //!
 //! Invariant: all or nothing; any bad element is named by index and field, and nothing is stored.
 
+use crate::audit::digest;
 use crate::auth::caller::{Caller, Deed};
 use crate::auth::permission::IngestUsage;
 use crate::http::answer::Found;
-use crate::http::body::{INGEST_LIMIT, read_bytes};
+use crate::http::body::{INGEST_LIMIT, attempt, read_bytes};
 use crate::http::error::ApiError;
 use crate::http::error::ApiResult;
 use aide::OperationInput;
@@ -18,9 +19,10 @@ use kubeop_api::billing::{IngestResult, UsageSample};
 use kubeop_api::{strict_json, tolerant};
 use kubeop_core::id::{ProjectId, TenantId, shorten};
 use kubeop_core::usage::{Sample, check_batch};
-use kubeop_core::{Error, Result};
+use kubeop_core::{Error, Result, hex};
 use kubeop_store::{Conn, project, tenant, usage};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
 
 /// The media type of one sample a line.
 const NDJSON: &str = "application/x-ndjson";
@@ -32,7 +34,12 @@ impl<S: Send + Sync> FromRequest<S> for Batch {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
+        let attempt = attempt(&request);
         let (bytes, media_type) = read_bytes(request, INGEST_LIMIT, &["application/json", NDJSON]).await?;
+        if let Some(attempt) = attempt {
+            // A batch counts as it is written: it is too large to be put in order first.
+            attempt.begin(&bytes).await?;
+        }
         let mut samples = Vec::new();
         let mut take = |index: usize, value| {
             samples.push(tolerant::from_value(value).map_err(|e| e.at(format!("[{index}]")))?);
@@ -76,16 +83,42 @@ pub async fn handle(caller: Caller<IngestUsage>, Batch(sent): Batch) -> ApiResul
     let mut tx = caller.change().await?;
     check_owners(&mut tx.conn(), &samples).await?;
     let counts = usage::put(&mut tx, &samples, now).await?;
-    let deed = Deed { verb: "ingest", kind: "usage", detail: format!("{accepted} samples"), ..Deed::default() };
-    caller.commit(tx, deed).await?;
     let accepted = u64::try_from(accepted).unwrap_or(u64::MAX);
-    Ok(Found(IngestResult {
+    let result = Found(IngestResult {
         accepted,
         created: counts.created,
         updated: counts.updated,
         // A sample that the batch holds twice changes nothing the second time.
         unchanged: accepted.saturating_sub(counts.created).saturating_sub(counts.updated),
-    }))
+    });
+    let deed = Deed {
+        verb: "ingest",
+        kind: "usage",
+        after: Some(batch_digest(&samples)),
+        detail: format!("{accepted} samples"),
+        ..Deed::default()
+    };
+    caller.commit_answered(tx, deed, &result).await?;
+    Ok(result)
+}
+
+/// The digest of a batch: a line a sample, as they were sent, with tabs between hour (seconds since 1970), tenant, project, source and figures.
+fn batch_digest(samples: &[Sample]) -> String {
+    let mut text = String::with_capacity(samples.len() * 100);
+    for sample in samples {
+        let project = sample.project_id.map(|id| id.to_string()).unwrap_or_default();
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            text,
+            "{}\t{}\t{project}\t{}\t{}\t{}",
+            sample.bucket.as_second(),
+            sample.tenant_id,
+            sample.source.escape_debug(),
+            sample.cpu_milli,
+            sample.mem_mib
+        );
+    }
+    format!("sha256:{}", hex::encode(&digest::sha256(text.as_bytes())))
 }
 
 fn read(sent: &UsageSample, now: Timestamp) -> Result<Sample> {

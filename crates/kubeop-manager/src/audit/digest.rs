@@ -1,0 +1,79 @@
+//! Digests of JSON: the same value has the same digest, however its members are ordered.
+//!
+//! Invariant: a digest is over the canonical form: members sorted by name, no white space, numbers and texts as `serde_json` writes them.
+
+use aws_lc_rs::digest::{SHA256, digest};
+use kubeop_core::{Error, Result, hex};
+use serde::Serialize;
+use serde_json::Value;
+
+/// SHA-256 of some bytes.
+pub fn sha256(bytes: &[u8]) -> Vec<u8> {
+    digest(&SHA256, bytes).as_ref().to_vec()
+}
+
+/// The digest of a thing, as audit records hold it: `sha256:` and 64 digits.
+pub fn of(thing: &impl Serialize) -> Result<String> {
+    let value = serde_json::to_value(thing).map_err(Error::internal)?;
+    Ok(format!("sha256:{}", hex::encode(&sha256(canonical(&value).as_bytes()))))
+}
+
+/// The canonical form of a value.
+pub fn canonical(value: &Value) -> String {
+    let mut text = String::new();
+    write_canonical(value, &mut text);
+    text
+}
+
+fn write_canonical(value: &Value, text: &mut String) {
+    match value {
+        Value::Object(map) => {
+            let mut members: Vec<_> = map.iter().collect();
+            members.sort_unstable_by_key(|(name, _)| *name);
+            text.push('{');
+            for (index, (name, member)) in members.into_iter().enumerate() {
+                if index > 0 {
+                    text.push(',');
+                }
+                text.push_str(&Value::String(name.clone()).to_string());
+                text.push(':');
+                write_canonical(member, text);
+            }
+            text.push('}');
+        }
+        Value::Array(items) => {
+            text.push('[');
+            for (index, item) in items.iter().enumerate() {
+                if index > 0 {
+                    text.push(',');
+                }
+                write_canonical(item, text);
+            }
+            text.push(']');
+        }
+        plain => text.push_str(&plain.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn order_and_white_space_do_not_count_and_everything_else_does() {
+        let read = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+        let one = read(r#"{"b": [1, {"y": null, "x": "a\"b"}], "a": true}"#);
+        let same = read(r#"{"a":true,"b":[1,{"x":"a\"b","y":null}]}"#);
+        assert_eq!(canonical(&one), r#"{"a":true,"b":[1,{"x":"a\"b","y":null}]}"#);
+        assert_eq!(of(&one).unwrap(), of(&same).unwrap());
+        for other in [json!({"a": true, "b": [{"x": "a\"b", "y": null}, 1]}), json!({"a": "true"}), json!({})] {
+            assert_ne!(of(&one).unwrap(), of(&other).unwrap());
+        }
+        // From another implementation: printf '{"a":1}' | sha256sum
+        assert_eq!(
+            of(&json!({"a": 1})).unwrap(),
+            "sha256:015abd7f5cc57a2dd94b7590f04ad8084273905ee33ec5cebeae62276a97f862"
+        );
+    }
+}

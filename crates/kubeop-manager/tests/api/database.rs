@@ -1,0 +1,64 @@
+//! A fresh database of each kind per test, and a way behind the store's back.
+//!
+//! Invariant: no test sees another's rows; PostgreSQL databases are dropped whether the test passes or not.
+
+use kubeop_store::{Conn, Options, Store, Tx};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+fn patient() -> Options {
+    Options { acquire_timeout: Duration::from_mins(2), ..Options::default() }
+}
+
+fn finish(outcome: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = outcome {
+        std::panic::resume_unwind(error.into_panic());
+    }
+}
+
+/// Runs `check` on a new, migrated SQLite file.
+pub(crate) async fn sqlite<F: Future<Output = ()> + Send + 'static>(check: impl FnOnce(Store) -> F) {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}/kubeop.db", folder.path().display());
+    let store = Store::open(&url, patient()).await.unwrap();
+    store.migrate().await.unwrap();
+    finish(tokio::spawn(check(store)).await);
+}
+
+/// Runs `check` on a new, migrated PostgreSQL database.
+pub(crate) async fn postgres<F: Future<Output = ()> + Send + 'static>(check: impl FnOnce(Store) -> F) {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    #[expect(clippy::disallowed_methods, reason = "tests are told the server by the environment")]
+    let server = std::env::var("KUBEOP_TEST_POSTGRES_URL")
+        .unwrap_or_else(|_| panic!("KUBEOP_TEST_POSTGRES_URL is not set: run cargo xtask test"));
+    let name = format!("kubeop_manager_{}_{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+    let (base, query) = server.split_once('?').map_or((server.as_str(), None), |(base, query)| (base, Some(query)));
+    let (scheme, rest) = base.split_once("://").unwrap();
+    let authority = rest.split('/').next().unwrap();
+    let url = format!("{scheme}://{authority}/{name}{}", query.map(|q| format!("?{q}")).unwrap_or_default());
+    on_server(&server, format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await;
+    on_server(&server, format!("CREATE DATABASE {name} TEMPLATE template0")).await;
+    let store = Store::open(&url, Options { pg_connections: 8, ..patient() }).await.unwrap();
+    store.migrate().await.unwrap();
+    let outcome = tokio::spawn(check(store)).await;
+    on_server(&server, format!("DROP DATABASE {name} WITH (FORCE)")).await;
+    finish(outcome);
+}
+
+async fn on_server(server: &str, sql: String) {
+    let mut conn = PgConnection::connect(server).await.unwrap();
+    conn.execute(AssertSqlSafe(sql)).await.unwrap();
+}
+
+/// Does what somebody with the database's password could do.
+pub(crate) async fn behind_the_back(store: &Store, sql: &str) -> u64 {
+    let mut tx: Tx = store.begin().await.unwrap();
+    let sql = AssertSqlSafe(sql.to_owned());
+    let done = match tx.conn() {
+        Conn::Sqlite(c) => c.execute(sql).await.unwrap().rows_affected(),
+        Conn::Pg(c) => c.execute(sql).await.unwrap().rows_affected(),
+    };
+    tx.commit().await.unwrap();
+    done
+}

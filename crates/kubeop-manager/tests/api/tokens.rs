@@ -1,0 +1,258 @@
+//! Tokens at the door: whatever is wrong with one is 401, for every operation that needs a caller.
+//!
+//! Invariant: a token is refused for one reason at a time here; its twin without that flaw is let in.
+
+use crate::database;
+use crate::fixture::{Fixture, is_open, operations};
+use crate::world::World;
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use jiff::SignedDuration;
+use kubeop_core::authz::{Actor, Role};
+use kubeop_core::clock::Clock;
+use kubeop_core::id::{ProjectId, TenantId};
+use kubeop_manager::auth::token::Tokens;
+use secrecy::SecretSlice;
+use serde_json::{Value, json};
+
+const KEY: &[u8] = &[7; 32];
+
+fn encode(bytes: impl AsRef<[u8]>) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(bytes)
+}
+
+fn signed(header: &str, claims: &str, key: &[u8]) -> String {
+    let text = format!("{}.{}", encode(header), encode(claims));
+    let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, key);
+    let tag = encode(aws_lc_rs::hmac::sign(&key, text.as_bytes()));
+    format!("{text}.{tag}")
+}
+
+const HEADER: &str = r#"{"alg":"HS256","typ":"JWT"}"#;
+
+fn claims(fixture: &Fixture) -> Value {
+    let now = fixture.clock.now().as_second();
+    json!({"iss": "kubeop", "sub": "admin", "role": "admin", "iat": now, "exp": now + 3600})
+}
+
+async fn status(fixture: &Fixture, token: &str) -> StatusCode {
+    let answer = fixture.call("GET", "/v1/clusters", Some(token), None).await;
+    if answer.status == StatusCode::UNAUTHORIZED {
+        assert_eq!(answer.headers["www-authenticate"], "Bearer");
+        let sentence = answer.error();
+        assert!(!sentence.contains(token) || token.len() < 3, "{sentence}");
+    }
+    answer.status
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_is_wrong_with_a_token_is_401() {
+    database::sqlite(|store| async {
+        let fixture = Fixture::over(store).await;
+        let good = claims(&fixture);
+        let now = fixture.clock.now().as_second();
+        assert_eq!(status(&fixture, &signed(HEADER, &good.to_string(), KEY)).await, StatusCode::OK);
+        for (claim, value, expected) in [
+            ("exp", json!(now - 31), 401),
+            ("exp", json!(now - 29), 200),
+            ("exp", json!(0), 401),
+            ("exp", json!(-1), 401),
+            ("exp", json!(i64::MIN), 401),
+            ("exp", json!("9999999999"), 401),
+            ("exp", json!(null), 401),
+            ("exp", json!([]), 401),
+            ("exp", json!(1e30), 401),
+            ("exp", json!(i64::MAX), 200),
+            ("iat", json!(now + 31), 401),
+            ("iat", json!(now + 29), 200),
+            ("iat", json!("now"), 401),
+            ("iat", json!(i64::MAX), 401),
+            ("nbf", json!(now + 31), 401),
+            ("nbf", json!(now + 29), 200),
+            ("nbf", json!(now - 9), 200),
+            ("nbf", json!("x"), 401),
+            ("iss", json!("kubeop "), 401),
+            ("iss", json!("other"), 401),
+            ("iss", json!(null), 401),
+            ("iss", json!(["other"]), 401),
+            ("sub", json!(null), 401),
+            ("sub", json!(1), 401),
+            ("role", json!("Admin"), 401),
+            ("role", json!("root"), 401),
+            ("role", json!(["admin"]), 401),
+            ("role", json!(""), 401),
+            ("role", json!("tenant"), 401),
+            ("role", json!("project"), 401),
+            ("tenant_id", json!("00000000-0000-0000-0000-000000000001"), 401),
+            ("project_id", json!("x"), 401),
+            ("jti", json!(1), 401),
+            ("jti", json!({}), 401),
+            ("jti", json!("fresh"), 200),
+            ("aud", json!("anything"), 200),
+        ] {
+            let mut changed = good.clone();
+            changed[claim] = value.clone();
+            let got = status(&fixture, &signed(HEADER, &changed.to_string(), KEY)).await;
+            assert_eq!(got.as_u16(), expected, "{claim} = {value}");
+        }
+        for claim in ["exp", "iat", "iss", "sub", "role"] {
+            let mut without = good.clone();
+            without.as_object_mut().unwrap().remove(claim);
+            assert_eq!(status(&fixture, &signed(HEADER, &without.to_string(), KEY)).await, 401, "without {claim}");
+        }
+        for header in [
+            r#"{"alg":"none"}"#,
+            r#"{"alg":"HS384"}"#,
+            r#"{"alg":"HS512","typ":"JWT"}"#,
+            r#"{"alg":"RS256"}"#,
+            r#"{"alg":"hs256"}"#,
+            r#"{"alg":""}"#,
+            r#"{"alg":null}"#,
+            r#"{"alg":["HS256"]}"#,
+            "{}",
+            "[]",
+            "null",
+            "\"HS256\"",
+            "",
+            "{",
+            r#"{"alg":"HS256","kid":"unknown"}"#,
+            r#"{"alg":"HS256","kid":""}"#,
+            r#"{"alg":"HS256","kid":7}"#,
+            r#"{"alg":"HS256","kid":"../../dev/null"}"#,
+            r#"{"alg":"HS256","typ":"at+jwt"}"#,
+            r#"{"alg":"HS256","typ":"JWE"}"#,
+            r#"{"alg":"HS256","crit":["b64"],"b64":false}"#,
+            r#"{"alg":"HS256","crit":[]}"#,
+            r#"{"alg":"HS256","b64":false,"crit":["exp"]}"#,
+        ] {
+            assert_eq!(status(&fixture, &signed(header, &good.to_string(), KEY)).await, 401, "{header}");
+        }
+        for body in ["", "{", "null", "[]", "1", "\"x\"", "{}", "{\"role\":\"admin\"}"] {
+            assert_eq!(status(&fixture, &signed(HEADER, body, KEY)).await, 401, "{body}");
+        }
+        let twice = good.to_string().replace("\"role\":\"admin\"", "\"role\":\"project\",\"role\":\"admin\"");
+        assert_eq!(status(&fixture, &signed(HEADER, &twice, KEY)).await, 401, "a claim that is given twice");
+        assert_eq!(status(&fixture, &signed(HEADER, &good.to_string(), &[8; 32])).await, 401, "another key");
+        assert_eq!(status(&fixture, &signed(HEADER, &good.to_string(), b"")).await, 401, "no key");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_mutilation_of_a_token_is_let_in_or_breaks_anything() {
+    database::sqlite(|store| async {
+        let fixture = Fixture::over(store).await;
+        let good = signed(HEADER, &claims(&fixture).to_string(), KEY);
+        let bytes = good.as_bytes();
+        for at in 0..bytes.len() {
+            let cut = &good[..at];
+            assert_eq!(status(&fixture, cut).await, 401, "cut at {at}");
+            let mut other = bytes.to_vec();
+            other[at] = if other[at] == b'A' { b'B' } else { b'A' };
+            let other = String::from_utf8(other).unwrap();
+            // The last character of the tag has bits to spare, which a strict decoder wants to be zero.
+            assert_eq!(status(&fixture, &other).await, 401, "changed at {at}");
+        }
+        let (head, tail) = good.rsplit_once('.').unwrap();
+        for odd in [
+            format!("{good}."),
+            format!(".{good}"),
+            format!("{good}="),
+            format!("{good}A"),
+            format!("{head}."),
+            format!("{head}..{tail}"),
+            format!("{head}.{tail}.{tail}"),
+            good.replace('.', ".."),
+            good.replace('.', "/"),
+            good.to_uppercase(),
+            "a.b.c".into(),
+            "..".into(),
+            ".".into(),
+            "x".repeat(5000),
+            format!("{}.{}.{}", encode("{}"), encode("{}"), encode("")),
+            format!("{good} {good}"),
+            "null".into(),
+        ] {
+            assert_eq!(status(&fixture, &odd).await, 401, "{odd}");
+        }
+        for header in [
+            "",
+            "Bearer",
+            "Bearer ",
+            "bearer",
+            "Basic YTpi",
+            &format!("Token {good}"),
+            &good,
+            &format!("Bearer{good}"),
+            "Bearer \u{e9}",
+        ] {
+            let request =
+                Request::get("/v1/clusters").header("authorization", header.as_bytes()).body(Body::empty()).unwrap();
+            assert_eq!(fixture.send(request).await.status, 401, "{header:?}");
+        }
+        let twice = Request::get("/v1/clusters")
+            .header("authorization", format!("Bearer {good}"))
+            .header("authorization", format!("Bearer {good}"));
+        assert_eq!(fixture.send(twice.body(Body::empty()).unwrap()).await.status, 401, "two headers");
+        let lower =
+            Request::get("/v1/clusters").header("authorization", format!("bearer {good}")).body(Body::empty()).unwrap();
+        assert_eq!(fixture.send(lower).await.status, 200, "the scheme's case does not count");
+    })
+    .await;
+}
+
+#[test]
+fn a_second_key_is_accepted_and_the_first_signs() {
+    let keys =
+        |bytes: &[u8]| Tokens::new(&bytes.iter().map(|byte| SecretSlice::from(vec![*byte; 32])).collect::<Vec<_>>());
+    let actor = Actor { subject: "a".into(), role: Role::Admin, token_id: None };
+    let now: jiff::Timestamp = "2026-03-01T00:00:00Z".parse().unwrap();
+    let end = now + SignedDuration::from_mins(5);
+    let (old, both, new) = (keys(&[1]), keys(&[2, 1]), keys(&[2]));
+    let of_old = old.sign(&actor, now, end).unwrap();
+    assert!(both.verify(&of_old, now).is_ok() && new.verify(&of_old, now).is_err());
+    let of_both = both.sign(&actor, now, end).unwrap();
+    assert!(new.verify(&of_both, now).is_ok() && old.verify(&of_both, now).is_err());
+    // Without a key id every key is tried.
+    let claims = json!({"iss": "kubeop", "sub": "a", "role": "admin", "iat": now.as_second(), "exp": end.as_second()});
+    assert!(both.verify(&signed(HEADER, &claims.to_string(), &[1; 32]), now).is_ok());
+}
+
+both! {
+    async fn a_token_ends_with_its_revocation_its_project_or_its_tenant_everywhere(fixture) {
+        let world = World::new(&fixture).await;
+        let issue = async |path: &str, body: Value| {
+            let token = fixture.admin("POST", path, &body, 200).await;
+            (token["token"].as_str().unwrap().to_owned(), token["jti"].as_str().unwrap().to_owned())
+        };
+        let (project, _) = issue("/v1/jwt/project", json!({"ProjectID": world.theirs.project})).await;
+        let (tenant, _) = issue("/v1/jwt/tenant", json!({"TenantID": world.theirs.tenant})).await;
+        let (revoked, jti) = issue("/v1/jwt/tenant", json!({"TenantID": world.theirs.tenant})).await;
+        let get = async |token: &str| fixture.call("GET", "/v1/projects", Some(token), None).await;
+        for token in [&project, &tenant, &revoked] {
+            assert_eq!(get(token).await.status, StatusCode::OK);
+        }
+        fixture.admin("DELETE", &format!("/v1/jwt/{jti}"), &json!(null), 204).await;
+        assert_eq!(get(&revoked).await.error(), "the token was revoked");
+        assert_eq!(get(&tenant).await.status, StatusCode::OK, "another token of the same tenant lives on");
+        for path in [format!("apps/{}", world.theirs.app), format!("projects/{}", world.theirs.project), format!("projects/{}", world.theirs.sibling)] {
+            fixture.admin("DELETE", &format!("/v1/{path}"), &json!(null), 204).await;
+        }
+        assert_eq!(get(&project).await.error(), "the token's project does not exist any more");
+        assert_eq!(get(&tenant).await.status, StatusCode::OK);
+        fixture.admin("DELETE", &format!("/v1/tenants/{}", world.theirs.tenant), &json!(null), 204).await;
+        let id = TenantId::parse(&world.theirs.tenant).unwrap();
+        let unissued = fixture.token(Role::Tenant(id));
+        let never = [fixture.token(Role::Tenant(TenantId(fixture.manager.ids.next()))), fixture.token(Role::Project(ProjectId(fixture.manager.ids.next())))];
+        for (method, pattern) in operations().into_iter().filter(|(_, pattern)| !is_open(pattern)) {
+            let path = pattern.replace("{id}", &world.theirs.tenant);
+            for token in [&project, &tenant, &revoked, &unissued, &never[0], &never[1]] {
+                let answer = fixture.call(&method, &path, Some(token), Some("{}")).await;
+                assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{method} {path} {}", answer.body);
+                assert_eq!(answer.headers["www-authenticate"], "Bearer");
+            }
+        }
+    }
+}
