@@ -32,6 +32,27 @@ impl Database {
         Ok(Self { name, server, url })
     }
 
+    /// The server's port on this machine.
+    pub fn port(&self) -> Result<u16> {
+        self.authority()?
+            .rsplit_once(':')
+            .and_then(|(_, port)| port.parse().ok())
+            .context("the server's URL has no port")
+    }
+
+    /// How it is reached at another address.
+    pub fn url_at(&self, host: &str, port: u16) -> Result<String> {
+        let authority = self.authority()?;
+        let user = authority.rsplit_once('@').map(|(user, _)| format!("{user}@")).unwrap_or_default();
+        Ok(self.url.replacen(authority, &format!("{user}{host}:{port}"), 1))
+    }
+
+    /// `user:password@host:port` of the URL.
+    fn authority(&self) -> Result<&str> {
+        let after = self.url.split_once("://").map(|(_, after)| after);
+        after.and_then(|after| after.split('/').next()).context("KUBEOP_TEST_POSTGRES_URL is no URL")
+    }
+
     /// A connection to it.
     pub async fn connect(&self) -> Result<PgConnection> {
         PgConnection::connect(&self.url).await.context("cannot connect to the test's database")

@@ -20,6 +20,8 @@ use std::time::Duration;
 
 /// How long a definition may take to be served.
 const ESTABLISHED: Duration = Duration::from_secs(30);
+/// How long an object that is being removed is waited for.
+const GOING: Duration = Duration::from_secs(30);
 
 pub(crate) const CRD: &str = "CustomResourceDefinition";
 pub(crate) const NAMESPACE: &str = "Namespace";
@@ -93,10 +95,7 @@ pub async fn install(client: &Client, items: &[Item], instance: InstanceId) -> R
             object.annotations_mut().insert(labels::INSTANCE.to_owned(), instance.to_string());
         }
         let live = match item.mode {
-            Mode::Apply => {
-                let what = format!("reading {}", describe(&kind, &object));
-                api(client, &kind, &object).get_opt(&object.name_any()).await.doing(what)?
-            }
+            Mode::Apply => standing(client, &kind, &object).await?,
             Mode::CreateIfMissing => None,
         };
         match (item.mode, live) {
@@ -142,6 +141,26 @@ async fn apply(client: &Client, kind: &TypeMeta, object: DynamicObject) -> Resul
             }
             Err(error) => return Err(error).doing(format_args!("applying {what}")),
         }
+    }
+}
+
+/// The live object. One that is going, as after an uninstallation a moment ago, is waited for: nothing can be made in it, and it would take what is
+/// applied to it along.
+async fn standing(client: &Client, kind: &TypeMeta, object: &DynamicObject) -> Result<Option<DynamicObject>> {
+    let (api, what) = (api(client, kind, object), describe(kind, object));
+    let start = tokio::time::Instant::now();
+    loop {
+        let live = api.get_opt(&object.name_any()).await.doing(format!("reading {what}"))?;
+        if live.as_ref().is_none_or(|live| live.metadata.deletion_timestamp.is_none()) {
+            return Ok(live);
+        }
+        if start.elapsed() >= GOING {
+            let seconds = GOING.as_secs();
+            return Err(Error::unavailable(format!(
+                "{what} is still being removed after {seconds} s: try again later"
+            )));
+        }
+        tokio::time::sleep(Duration::from_millis(250)).await;
     }
 }
 

@@ -61,7 +61,7 @@ pub(super) fn run(runner: &Runner<'_>, options: &Options, target: &Target, servi
     image::push(&next, registry)?;
 
     let facts = workdir::base()?.join(format!("cluster-{name}")).join("node.json");
-    let mut command = target.cargo(&["test"], &["--package", "e2e", "--test", "node"])?;
+    let mut command = target.cargo(&["test"], &["--workspace", "--test", "node"])?;
     command.args(options.filter.as_deref().filter(|_| options.node)).args([
         "--",
         "--ignored",

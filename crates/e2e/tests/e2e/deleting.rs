@@ -86,12 +86,9 @@ async fn goes_in_reverse_and_leaves_nothing() -> Result<()> {
         !kubectl.exists("validatingwebhookconfiguration kubeop-admission").await?,
         "the webhook configuration is left"
     );
-    // Definitions and the two namespaces stay (people may have put things there), without rights and without our mark.
     let roles = kubectl.stdout("get clusterroles,clusterrolebindings,validatingadmissionpolicies -o name").await?;
     ensure!(!roles.contains("kubeop"), "rights or guards are left: {roles}");
-    let system = kubectl.json("get namespace kubeop-system").await?.to_string();
-    ensure!(!system.contains("kubeop.io/instance"), "the mark is left: {system}");
-    // And it can be registered again under its name.
+    // And it can be registered again under its name at once, while the namespaces are still going.
     let back = scenario::register(&api, "one", &plane.kubeconfig_text()?).await?;
     ensure!(back != cluster, "an id came back");
     scenario::cluster_ready(&api, &back).await

@@ -3,6 +3,8 @@
 
 mod access;
 mod audit;
+||||||| d379e7f
+mod backup;
 mod chart;
 mod chart_life;
 mod compose;

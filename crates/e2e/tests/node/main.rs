@@ -1,6 +1,7 @@
 //! The product on a real node: pods, packets, faults. `cargo xtask test` runs these where a node can be had, one after the other.
 #![expect(clippy::indexing_slicing, reason = "indexing a JSON value gives null where there is nothing")]
 
+mod chart;
 mod faults;
 mod metrics;
 mod packets;

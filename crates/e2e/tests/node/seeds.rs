@@ -42,6 +42,19 @@ async fn the_walkthrough_runs_real_pods() -> Result<()> {
     platform.uninstall().await
 }
 
+/// The samples of seed 000, whose app then runs once the cluster is set up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a node: cargo xtask test starts one"]
+async fn the_reference_samples_work() -> Result<()> {
+    let node = Node::take().await?;
+    let manager = node.manager().with_auth().start().await?;
+    let admin = manager.token("admin", None)?;
+    let api = manager.api(Some(&admin))?;
+    let shown = script::run("reference.sh", api.base(), &node.kubeconfig_text()?, None, &admin).await;
+    println!("{}", shown.with_context(|| manager.tail())?);
+    Ok(())
+}
+
 /// exec, logs, port-forward, deploy, with the project's kubeconfig.
 async fn a_tenant_works(kubectl: &Kubectl) -> Result<()> {
     let said = kubectl.stdout("exec deployment/web -- /bin/sh -c id").await?;
