@@ -3,7 +3,6 @@
 
 mod access;
 mod audit;
-||||||| d379e7f
 mod backup;
 mod chart;
 mod chart_life;
