@@ -54,7 +54,10 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let binaries = binaries::resolve()?;
     // A filter is for the tests that need no node, unless those are asked for.
     let on_node = (options.node || options.filter.is_none()) && node::possible()?;
-    let helm = on_node.then(node::prepare).transpose()?;
+    if on_node {
+        node::prepare()?;
+    }
+    let helm = (on_node || environment::is_ci()).then(node::helm).transpose()?;
     if environment::variable("KUBEOP_TEST_POSTGRES_URL").is_none() {
         postgres::prepare()?;
     }

@@ -87,7 +87,7 @@ async fn what_a_cluster_does_is_on_record_once_and_the_log_verifies() -> Result<
     let verified = kubeop_audit(&kubeop, &["verify", "--heads", &noted])?;
     let said = String::from_utf8_lossy(&verified.stdout).into_owned();
     ensure!(verified.status.code() == Some(1), "{said}");
-    let id = found[0]["id"].as_str().unwrap_or_default();
+    let id = found[0]["id"].as_str().context("the record of the kubeconfig has no id")?;
     ensure!(said.contains(id) && said.contains(&home.tenant), "{said}");
     Ok(())
 }
