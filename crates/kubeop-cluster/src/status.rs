@@ -6,8 +6,11 @@
 use crate::clock;
 use crate::error::{Doing, from_kube};
 use crate::probe;
+use futures::future::try_join_all;
 use jiff::Timestamp;
-use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
+use k8s_openapi::api::admissionregistration::v1::{
+    ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding, ValidatingWebhookConfiguration,
+};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
@@ -17,6 +20,7 @@ use kube::{Api, Client, Resource};
 use kubeop_core::name::SYSTEM_NAMESPACE;
 use kubeop_core::{Error, Result};
 use kubeop_crds::labels;
+use kubeop_plan::install::names;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use uuid::Uuid;
@@ -40,7 +44,7 @@ pub struct ClusterStatus {
     pub nodes: Option<u64>,
     /// Whether the operator's lease is fresh.
     pub operator: bool,
-    /// Whether the webhook configuration is there and a canary request was answered by our webhook.
+    /// Whether the webhook configuration is there, a canary request was answered by our webhook, and every guard of the API server is bound.
     pub admission: bool,
     /// Whether every webhook of the configuration has a CA bundle.
     pub webhook_ca_bundle: bool,
@@ -59,10 +63,11 @@ pub async fn observe(client: &Client, nonce: Uuid, now: Timestamp) -> ClusterSta
             probe::nodes(client),
             lease(client),
             webhook(client),
-            canary(client, nonce)
+            canary(client, nonce),
+            guards(client)
         )
     };
-    let Ok((version, nodes, lease, webhook, canary)) = tokio::time::timeout(LIMIT, looking).await else {
+    let Ok((version, nodes, lease, webhook, canary, guards)) = tokio::time::timeout(LIMIT, looking).await else {
         status.messages.push(format!("the API server does not answer within {} s", LIMIT.as_secs()));
         return status;
     };
@@ -94,10 +99,11 @@ pub async fn observe(client: &Client, nonce: Uuid, now: Timestamp) -> ClusterSta
         Ok(Canary::Failing(why)) => Err(format!("admission: the webhook cannot be called: {why}")),
         Err(error) => Err(error.message().to_owned()),
     });
+    let guarded = note(guards.map_err(|e| e.message().to_owned()).and_then(|found| found));
     status.nodes = counted;
     status.operator = operator;
     status.webhook_ca_bundle = bundle;
-    status.admission = answered;
+    status.admission = answered && guarded;
     status
 }
 
@@ -174,6 +180,29 @@ async fn webhook(client: &Client) -> Result<std::result::Result<(), String>> {
     let complete = !webhooks.is_empty()
         && webhooks.iter().all(|w| w.client_config.ca_bundle.as_ref().is_some_and(|ca| !ca.0.is_empty()));
     Ok(if complete { Ok(()) } else { Err("admission: its webhook configuration has no CA bundle yet".to_owned()) })
+}
+
+/// Whether every ValidatingAdmissionPolicy of ours is there and bound.
+async fn guards(client: &Client) -> Result<std::result::Result<(), String>> {
+    let policies: Api<ValidatingAdmissionPolicy> = Api::all(client.clone());
+    let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(client.clone());
+    let reading = names::GUARDS.map(|name| {
+        let (policies, bindings) = (policies.clone(), bindings.clone());
+        async move {
+            let (policy, binding) = tokio::join!(policies.get_metadata_opt(name), bindings.get_metadata_opt(name));
+            let what = format!("reading guard {name:?}");
+            Ok::<_, Error>((name, policy.doing(&what)?.is_some(), binding.doing(&what)?.is_some()))
+        }
+    });
+    for (name, policy, binding) in try_join_all(reading).await? {
+        let missing = match (policy, binding) {
+            (true, true) => continue,
+            (false, _) => "ValidatingAdmissionPolicy",
+            (true, false) => "ValidatingAdmissionPolicyBinding",
+        };
+        return Ok(Err(format!("admission: {missing} {name:?} is missing; POST /v1/platform/bootstrap restores it")));
+    }
+    Ok(Ok(()))
 }
 
 /// What became of a canary request.
