@@ -95,7 +95,7 @@ async fn a_silent_server_keeps_no_connection_of_the_pool() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_commit_that_is_not_answered_is_in_doubt_and_never_a_success() {
     behind_proxy(3, async |store, proxy| {
-        for (line, done) in [(Line::ResetBeforeCommit, false), (Line::ResetAfterCommit, true)] {
+        for (line, done) in [(Line::ResetBeforeCommit(0), false), (Line::ResetAfterCommit(0), true)] {
             let key = format!("{line:?}");
             proxy.set(line);
             let error = put(store, &key).await.unwrap_err();
@@ -107,7 +107,7 @@ async fn a_commit_that_is_not_answered_is_in_doubt_and_never_a_success() {
             assert_eq!(there(store, &key).await, done, "{key}");
         }
         // The same where nothing is heard at all: the caller who gives up knows nothing, and the row says what happened.
-        proxy.set(Line::SilentAfterCommit);
+        proxy.set(Line::SilentAfterCommit(0));
         timeout(Duration::from_millis(500), put(store, "silent")).await.unwrap_err();
         recovery(store).await;
         assert!(there(store, "silent").await);

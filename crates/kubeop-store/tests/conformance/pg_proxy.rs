@@ -19,12 +19,12 @@ pub(crate) enum Line {
     Cut,
     /// Connections stay and say nothing, new ones too; those that fell silent never speak again.
     Silent,
-    /// The next COMMIT never reaches the server: its connection is reset.
-    ResetBeforeCommit,
-    /// The next COMMIT reaches the server, and the connection is reset before it is answered.
-    ResetAfterCommit,
-    /// The next COMMIT reaches the server, and its connection says nothing any more.
-    SilentAfterCommit,
+    /// After so many others a COMMIT never reaches the server: its connection is reset.
+    ResetBeforeCommit(usize),
+    /// After so many others a COMMIT reaches the server, and the connection is reset before it is answered.
+    ResetAfterCommit(usize),
+    /// After so many others a COMMIT reaches the server, and its connection says nothing any more.
+    SilentAfterCommit(usize),
     /// Connections are reset once this many messages of clients were carried in all.
     CutAfter(usize),
 }
@@ -108,25 +108,25 @@ async fn exchange(
             read = client.read(&mut asked) => {
                 let Ok(n @ 1..) = read else { return End::Closed };
                 let text = &asked[..n];
-                let commits = text.windows(7).any(|word| word == b"COMMIT\0");
                 let now = *line.borrow();
-                if let Line::CutAfter(most) = now
-                    && count.fetch_add(1, Ordering::SeqCst) >= most
-                {
-                    return End::Reset;
-                }
-                if commits && now == Line::ResetBeforeCommit {
-                    line.send_replace(Line::Open);
+                let hit = match now {
+                    Line::CutAfter(most) => count.fetch_add(1, Ordering::SeqCst) >= most,
+                    Line::ResetBeforeCommit(most) | Line::ResetAfterCommit(most) | Line::SilentAfterCommit(most) => {
+                        let commits = text.windows(7).any(|word| word == b"COMMIT\0");
+                        commits && count.fetch_add(1, Ordering::SeqCst) == most
+                    }
+                    _ => false,
+                };
+                if hit && matches!(now, Line::CutAfter(_) | Line::ResetBeforeCommit(_)) {
                     return End::Reset;
                 }
                 if server.write_all(text).await.is_err() {
                     return End::Closed;
                 }
-                if commits && matches!(now, Line::ResetAfterCommit | Line::SilentAfterCommit) {
-                    line.send_replace(Line::Open);
+                if hit {
                     // It is done once the server answers.
                     let _ = server.read(&mut answered).await;
-                    return if now == Line::ResetAfterCommit { End::Reset } else { End::Silent };
+                    return if matches!(now, Line::SilentAfterCommit(_)) { End::Silent } else { End::Reset };
                 }
             }
             read = server.read(&mut answered) => {
