@@ -25,6 +25,8 @@ pub enum ErrorKind {
     PreconditionFailed,
     /// No form the operation can answer in is one the caller accepts (406).
     NotAcceptable,
+    /// The body does not come in time (408).
+    TooSlow,
     /// The body is larger than the operation takes (413).
     TooLarge,
     /// The body is not of a type the operation reads (415).

@@ -124,6 +124,8 @@ async fn record(manager: &Manager, row: &Cluster, state: BootstrapState, message
     }
     cluster_object::wake_all(&mut tx.conn(), row.id, manager.clock.now()).await?;
     tx.commit().await?;
-    manager.wake.cluster(row.id);
+    if state == BootstrapState::Done {
+        manager.wake.anew(row.id);
+    }
     Ok(())
 }

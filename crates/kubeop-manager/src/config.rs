@@ -8,6 +8,7 @@ use kubeop_core::price::Currency;
 use kubeop_plan::install::MetricsServer;
 use rust_decimal::Decimal;
 use secrecy::SecretSlice;
+use std::time::Duration;
 
 /// Everything the manager is told at start.
 pub struct Config {
@@ -31,6 +32,8 @@ pub struct Config {
     pub invoice_grace: SignedDuration,
     /// Requests per second and caller; 0 = no limit.
     pub rate_limit: u32,
+    /// How long the API is served after the end began, for callers who do not know of it yet; `/readyz` is 503 from the begin.
+    pub linger: Duration,
     /// The image of operator and admission in clusters.
     pub operator_image: String,
     /// The metrics server that is installed where one is asked for.

@@ -42,8 +42,12 @@ pub struct Metrics {
     pub sync: Family<SyncLabels, Histogram>,
     /// Objects on clusters that no row asks for.
     pub foreign_objects: Gauge,
+    /// Clusters this replica serves.
+    pub clusters_served: Gauge,
     /// Invoices this process closed.
     pub invoices_closed: Counter,
+    /// Closed invoices that were asked for and do not say any more what they said when they were closed.
+    pub invoices_altered: Counter,
 }
 
 fn seconds() -> Histogram {
@@ -59,7 +63,9 @@ impl Metrics {
             unauthenticated: Counter::default(),
             sync: Family::new_with_constructor(seconds),
             foreign_objects: Gauge::default(),
+            clusters_served: Gauge::default(),
             invoices_closed: Counter::default(),
+            invoices_altered: Counter::default(),
         };
         let ours = registry.sub_registry_with_prefix("kubeop_manager");
         ours.register("http_request_duration_seconds", "Time per request", metrics.requests.clone());
@@ -70,6 +76,12 @@ impl Metrics {
             "sync_foreign_objects",
             "Objects on clusters that no row asks for",
             metrics.foreign_objects.clone(),
+        );
+        ours.register("clusters_served", "Clusters this replica serves", metrics.clusters_served.clone());
+        ours.register(
+            "invoices_altered",
+            "Closed invoices found to say something else than when they were closed",
+            metrics.invoices_altered.clone(),
         );
         ours.register("invoices_closed", "Invoices this process closed", metrics.invoices_closed.clone());
         metrics

@@ -6,7 +6,7 @@ use crate::auth::token::Tokens;
 use crate::clusters::Clusters;
 use crate::config::Config;
 use crate::http::layers::Gate;
-use crate::http::server;
+use crate::http::server::{self, Patience};
 use crate::metrics::Metrics;
 use crate::state::{Manager, RoleHost};
 use crate::vault::MasterKey;
@@ -72,14 +72,15 @@ pub async fn run(config: Config, deps: Deps, shutdown: CancellationToken) -> Res
     let tasks = TaskTracker::new();
     // Background work outlives the listener: what a last request left in the database is still picked up, here or by the next process.
     let background = CancellationToken::new();
-    tasks.spawn(sync::supervise(Arc::clone(&manager), background.clone()));
+    tasks.spawn(sync::supervise(Arc::clone(&manager), sync::Pace::default(), background.clone()));
     tasks.spawn(jobs::credentials::collect(Arc::clone(&manager), background.clone()));
     tasks.spawn(jobs::invoices::close_months(Arc::clone(&manager), background.clone()));
     tasks.spawn(jobs::answers::collect(Arc::clone(&manager), background.clone()));
     tasks.spawn(audit::sealer::run(Arc::clone(&manager), background.clone()));
     tasks.close();
 
-    let served = server::serve(listener, router::build(&manager), shutdown).await;
+    let patience = Patience { linger: manager.config.linger, ..Patience::default() };
+    let served = server::serve(listener, router::build(&manager), shutdown, patience).await;
     background.cancel();
     if tokio::time::timeout(BACKGROUND_GRACE, tasks.wait()).await.is_err() {
         tracing::warn!("background work was still running after the grace time");

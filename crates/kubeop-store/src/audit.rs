@@ -118,6 +118,17 @@ pub async fn append(c: &mut Conn<'_>, record: &AuditRecord) -> Result<()> {
     Ok(())
 }
 
+/// The digest that an invoice had when it was closed, as is on record.
+pub async fn closing_digest(c: &mut Conn<'_>, invoice: Uuid) -> Result<Option<String>> {
+    let q = sql!(
+        "SELECT after_digest FROM audit_record WHERE object_id = $1 AND object_kind = 'invoice' AND action = 'close' \
+         ORDER BY at, id LIMIT 1"
+    );
+    let found: Option<Option<String>> =
+        on!(c, x => sqlx::query_scalar(q).bind(invoice.to_string()).fetch_optional(x).await)?;
+    Ok(found.flatten())
+}
+
 /// What the log is narrowed to.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AuditFilter<'a> {

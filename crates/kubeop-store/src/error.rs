@@ -20,6 +20,9 @@ pub enum StoreError {
     /// The database does not answer, or asks to try again (pool or lock time-out, deadlock, restart, disk full).
     #[error("the database is not available")]
     Unavailable(#[source] sqlx::Error),
+    /// The database fell silent, or its connection broke, between being asked to commit and telling that it did: it may have.
+    #[error("whether the change was committed is not known")]
+    InDoubt(#[source] sqlx::Error),
     /// A uniqueness or reference rule of the schema held against a write that nothing foresaw (a race between callers).
     #[error("conflicts with another change")]
     Conflict(#[source] sqlx::Error),
@@ -73,6 +76,25 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
+impl StoreError {
+    /// What the failure of a COMMIT means. Only where the database itself says that it did not happen, it did not.
+    pub(crate) fn of_commit(error: sqlx::Error) -> Self {
+        let told = match &error {
+            sqlx::Error::Database(from_database) => {
+                let code = from_database.code().unwrap_or_default();
+                // A PostgreSQL that is being shut down, a broken connection, an SQLite that could not write: after the fact, perhaps.
+                if code.len() == 5 {
+                    !code.starts_with("57P") && !code.starts_with("08")
+                } else {
+                    code.parse::<i64>().is_ok_and(|number| number & 0xff != 10)
+                }
+            }
+            _ => false,
+        };
+        if told { Self::from(error) } else { Self::InDoubt(error) }
+    }
+}
+
 /// Whether a code of PostgreSQL (five characters, its manual's appendix A) or SQLite (a number, extended) says that the cause may pass.
 fn try_again(code: &str) -> bool {
     if code.len() == 5 {
@@ -91,6 +113,10 @@ impl From<StoreError> for Error {
             StoreError::Url(sentence) => Self::invalid(sentence),
             StoreError::Refused(sentence) => Self::unavailable(sentence),
             StoreError::Unavailable(cause) => Self::unavailable("the database is not available").caused_by(cause),
+            StoreError::InDoubt(cause) => Self::unavailable(
+                "the database is not available, and whether this change was made is not known: read it again, or send it again with its Idempotency-Key",
+            )
+            .caused_by(cause),
             StoreError::Conflict(cause) => {
                 Self::conflict("this clashes with another change made at the same time: read it again and retry")
                     .caused_by(cause)
@@ -161,6 +187,7 @@ mod tests {
         for code in ["08006", "40001", "40P01", "53300", "55P03", "57014", "57P01", "25006", "5", "517", "13", "261"] {
             assert!(try_again(code), "{code}");
         }
+        assert!(matches!(StoreError::of_commit(sqlx::Error::WorkerCrashed), StoreError::InDoubt(_)));
         for code in ["42P01", "22P05", "23505", "1", "19", "2067", "", "x"] {
             assert!(!try_again(code), "{code}");
         }

@@ -28,6 +28,7 @@ pub mod page;
 pub mod platform_policy;
 pub mod price;
 pub mod project;
+mod sqlite_file;
 pub mod statements;
 mod store;
 pub mod tenant;

@@ -2,18 +2,21 @@
 //!
 //! Invariant: one process at a time writes a SQLite file, through one connection; PostgreSQL may be shared by any number.
 
+use crate::conn::{QUICK, STATEMENT, answered, within};
 use crate::migrations::{self, Schema};
+use crate::sqlite_file::Held;
 use crate::{Read, Result, StoreError, Tx};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions, Connection, PgPool, SqlitePool, postgres as pg};
-use std::fs::{File, TryLockError};
-use std::path::{Path, PathBuf};
+use sqlx::{ConnectOptions, Connection, PgConnection, PgPool, SqlitePool, postgres as pg};
+use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Prepared statements a connection keeps: more than the crate has.
 const STATEMENTS: usize = 400;
+/// A connection that was used more recently is handed out again without asking it whether it lives.
+const FRESH: Duration = Duration::from_secs(1);
 
 /// How many connections, and how long to wait for one.
 #[derive(Clone, Copy, Debug)]
@@ -22,7 +25,8 @@ pub struct Options {
     pub pg_connections: u32,
     /// Readers of a SQLite file (there is always one writer).
     pub sqlite_readers: u32,
-    /// How long a caller waits for a connection before it is told that the database is not available.
+    /// How long a caller waits for a connection, or for another process that holds the SQLite file, before it is told that the database is
+    /// not available.
     pub acquire_timeout: Duration,
 }
 
@@ -40,7 +44,7 @@ pub struct Store {
 
 #[derive(Clone, Debug)]
 enum Db {
-    Sqlite { read: SqlitePool, write: SqlitePool, _lock: Option<Arc<File>> },
+    Sqlite { read: SqlitePool, write: SqlitePool, held: Option<Arc<Held>> },
     Pg { pool: PgPool, options: Box<pg::PgConnectOptions> },
 }
 
@@ -74,7 +78,7 @@ impl Store {
         };
         let connect = SqliteConnectOptions::new()
             .filename(path)
-            .busy_timeout(Duration::from_secs(5))
+            .busy_timeout(options.acquire_timeout)
             .pragma("trusted_schema", "off")
             .pragma("query_only", "on");
         let pool = SqlitePoolOptions::new()
@@ -82,23 +86,30 @@ impl Store {
             .acquire_timeout(options.acquire_timeout)
             .connect_with(connect)
             .await?;
-        Ok(Self { db: Db::Sqlite { read: pool.clone(), write: pool, _lock: None } })
+        Ok(Self { db: Db::Sqlite { read: pool.clone(), write: pool, held: None } })
     }
 
     async fn open_pg(url: &str, options: Options) -> Result<Self> {
         let parsed = pg::PgConnectOptions::from_str(url)
             .map_err(|_| StoreError::Url("the postgres:// database URL is malformed".to_owned()))?;
         let connect = parsed.clone().application_name("kubeop").statement_cache_capacity(STATEMENTS).options([
-            ("statement_timeout", "30s"),
-            ("lock_timeout", "10s"),
-            ("idle_in_transaction_session_timeout", "60s"),
-            ("default_transaction_isolation", "read committed"),
+            ("statement_timeout", format!("{}s", STATEMENT.as_secs())),
+            ("lock_timeout", "10s".to_owned()),
+            ("idle_in_transaction_session_timeout", "60s".to_owned()),
+            ("default_transaction_isolation", "read committed".to_owned()),
             // Compiling a plan takes longer than any of our statements.
-            ("jit", "off"),
+            ("jit", "off".to_owned()),
         ]);
         let pool = pg::PgPoolOptions::new()
             .max_connections(options.pg_connections)
             .acquire_timeout(options.acquire_timeout)
+            // The pool's own test has no limit, so that a silent server would keep its connections for ever.
+            .test_before_acquire(false)
+            .before_acquire(|conn, meta| {
+                let fresh = meta.idle_for < FRESH;
+                Box::pin(async move { if fresh { Ok(true) } else { lives(conn).await } })
+            })
+            .after_release(|conn, _| Box::pin(lives(conn)))
             .connect_with(connect)
             .await?;
         Ok(Self { db: Db::Pg { pool, options: Box::new(parsed.application_name("kubeop-migrate")) } })
@@ -112,15 +123,13 @@ impl Store {
             )));
         }
         let path = Path::new(path);
-        make_folder(path)?;
-        let lock = lock_file(path)?;
-        make_private(path)?;
+        let held = Held::take(path).await?;
         let connect = SqliteConnectOptions::new()
             .filename(path)
             .foreign_keys(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(Duration::from_secs(5))
+            .busy_timeout(options.acquire_timeout)
             .pragma("trusted_schema", "off")
             .pragma("cache_size", "-65536")
             .statement_cache_capacity(STATEMENTS)
@@ -140,7 +149,7 @@ impl Store {
             .max_lifetime(None)
             .test_before_acquire(false)
             .connect_lazy_with(connect.optimize_on_close(false, None).pragma("query_only", "on"));
-        Ok(Self { db: Db::Sqlite { read, write, _lock: Some(Arc::new(lock)) } })
+        Ok(Self { db: Db::Sqlite { read, write, held: Some(Arc::new(held)) } })
     }
 
     /// Brings the schema to this binary's version. Any number of processes may do so at once.
@@ -192,15 +201,21 @@ impl Store {
     /// Opens a transaction that may write.
     pub async fn begin(&self) -> Result<Tx> {
         Ok(match &self.db {
-            Db::Sqlite { write, .. } => Tx::Sqlite(write.begin_with("BEGIN IMMEDIATE").await?),
-            Db::Pg { pool, .. } => Tx::Pg(pool.begin().await?),
+            Db::Sqlite { write, held, .. } => {
+                still_there(held.as_ref())?;
+                Tx::Sqlite(write.begin_with("BEGIN IMMEDIATE").await?)
+            }
+            Db::Pg { pool, .. } => Tx::Pg(answered(pool.begin()).await?),
         })
     }
 
     /// A connection for reading.
     pub async fn read(&self) -> Result<Read> {
         Ok(match &self.db {
-            Db::Sqlite { read, .. } => Read::Sqlite(read.acquire().await?),
+            Db::Sqlite { read, held, .. } => {
+                still_there(held.as_ref())?;
+                Read::Sqlite(read.acquire().await?)
+            }
             Db::Pg { pool, .. } => Read::Pg(pool.acquire().await?),
         })
     }
@@ -222,46 +237,11 @@ impl Store {
     }
 }
 
-fn make_folder(database: &Path) -> Result<()> {
-    let Some(folder) = database.parent().filter(|folder| !folder.as_os_str().is_empty()) else { return Ok(()) };
-    let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder
-        .create(folder)
-        .map_err(|cause| StoreError::File { what: format!("cannot make the folder {}", folder.display()), cause })
+fn still_there(held: Option<&Arc<Held>>) -> Result<()> {
+    held.map_or(Ok(()), |held| held.still_there())
 }
 
-/// Makes the database's file, readable by its owner only (SQLite gives the files beside it the same mode).
-fn make_private(database: &Path) -> Result<()> {
-    open_private(database)
-        .map(|_| ())
-        .map_err(|cause| StoreError::File { what: format!("cannot open the database {}", database.display()), cause })
-}
-
-/// Takes `<database>.lock` for as long as the file stays open. SQLite itself would let two processes write in turn, each with its own
-/// idea of who serves which cluster.
-fn lock_file(database: &Path) -> Result<File> {
-    let mut path = database.as_os_str().to_owned();
-    path.push(".lock");
-    let path = PathBuf::from(path);
-    let fail = |cause| StoreError::File { what: format!("cannot lock {}", path.display()), cause };
-    let file = open_private(&path).map_err(fail)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StoreError::Refused(format!(
-            "the database {} is in use by another kubeop process: stop that one, or use PostgreSQL to run several",
-            database.display()
-        ))),
-        Err(TryLockError::Error(cause)) => Err(fail(cause)),
-    }
-}
-
-fn open_private(path: &Path) -> std::io::Result<File> {
-    let mut options = File::options();
-    options.create(true).truncate(false).write(true).read(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
+/// Whether a connection answers, and has nothing left to undo. An error has the pool drop it without a word to the server.
+async fn lives(conn: &mut PgConnection) -> sqlx::Result<bool> {
+    within(QUICK, conn.ping()).await.map(|()| true)
 }

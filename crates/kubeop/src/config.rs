@@ -16,6 +16,7 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Where the database is.
 #[derive(Args, Clone)]
@@ -190,6 +191,9 @@ pub(crate) struct ManagerArgs {
     /// Requests per second and tenant (of admins: and subject), with bursts of four times that; 0 = no limit (default 50, in `kubeop dev` 0).
     #[arg(long, env = "KUBEOP_RATE_LIMIT")]
     pub(crate) rate_limit: Option<u32>,
+    /// Seconds the API is served after the process was told to stop, with `/readyz` at 503: longer than those in front of it take to learn that it goes.
+    #[arg(long, env = "KUBEOP_LINGER_SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=300))]
+    pub(crate) linger_seconds: u64,
 }
 
 /// How a role reaches its cluster.
@@ -292,6 +296,7 @@ impl ManagerArgs {
             rate_mem_mib: parse_rate(&self.rate_mem_mib).context("KUBEOP_RATE_MEM_MIB")?,
             currency: Currency::parse(&self.currency).context("KUBEOP_CURRENCY")?,
             invoice_grace: SignedDuration::from_hours(self.invoice_grace_hours),
+            linger: Duration::from_secs(self.linger_seconds),
             rate_limit: self.rate_limit.unwrap_or(if home == Home::Development { 0 } else { 50 }),
             operator_image: image("KUBEOP_OPERATOR_IMAGE", &self.operator_image)?,
             metrics_server: MetricsServer {

@@ -2,10 +2,11 @@
 //!
 //! Invariant: a digest is over the canonical form: members sorted by name, no white space, numbers and texts as `serde_json` writes them.
 
-use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::digest::{Context, SHA256, digest};
 use kubeop_core::{Error, Result, hex};
 use serde::Serialize;
 use serde_json::Value;
+use std::fmt;
 
 /// SHA-256 of some bytes.
 pub fn sha256(bytes: &[u8]) -> Vec<u8> {
@@ -16,6 +17,34 @@ pub fn sha256(bytes: &[u8]) -> Vec<u8> {
 pub fn of(thing: &impl Serialize) -> Result<String> {
     let value = serde_json::to_value(thing).map_err(Error::internal)?;
     Ok(format!("sha256:{}", hex::encode(&sha256(canonical(&value).as_bytes()))))
+}
+
+/// A digest of text that is written piece by piece, so that it need not be in memory as a whole.
+pub struct Digest(Context);
+
+impl Digest {
+    /// Of nothing yet.
+    pub fn new() -> Self {
+        Self(Context::new(&SHA256))
+    }
+
+    /// As audit records hold it.
+    pub fn finish(self) -> String {
+        format!("sha256:{}", hex::encode(self.0.finish().as_ref()))
+    }
+}
+
+impl Default for Digest {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Write for Digest {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.update(text.as_bytes());
+        Ok(())
+    }
 }
 
 /// The canonical form of a value.

@@ -19,6 +19,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// How long a body that is too large is read on.
 const LINGER: Duration = Duration::from_secs(2);
@@ -28,6 +29,21 @@ pub const DEFAULT_LIMIT: usize = 1 << 20;
 pub const APP_LIMIT: usize = 3 << 20;
 /// The size a batch of usage may have.
 pub const INGEST_LIMIT: usize = 16 << 20;
+
+/// How long the caller may take to send a body.
+#[derive(Clone, Copy, Debug)]
+pub struct BodyTime {
+    /// Between one part and the next.
+    pub idle: Duration,
+    /// For all of it: the largest at 400 KiB/s.
+    pub whole: Duration,
+}
+
+impl Default for BodyTime {
+    fn default() -> Self {
+        Self { idle: Duration::from_secs(10), whole: Duration::from_secs(40) }
+    }
+}
 
 /// A JSON body read as `T`.
 pub struct Body<T, const LIMIT: usize = DEFAULT_LIMIT>(pub T);
@@ -55,6 +71,8 @@ pub async fn read_bytes(request: Request, limit: usize, media_types: &[&str]) ->
     let too_large = || Error::new(ErrorKind::TooLarge, format!("the body is larger than {limit} bytes"));
     let expects = request.headers().contains_key(header::EXPECT);
     let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
+    let time = request.extensions().get::<BodyTime>().copied().unwrap_or_default();
+    let end = Instant::now() + time.whole;
     let mut body = request.into_body();
     if announced.is_some_and(|length| length > limit) {
         // A caller who waits for `100 Continue` has sent nothing yet.
@@ -64,7 +82,9 @@ pub async fn read_bytes(request: Request, limit: usize, media_types: &[&str]) ->
         return Err(ApiError(too_large()));
     }
     let mut bytes = Vec::with_capacity(announced.unwrap_or(0));
-    while let Some(frame) = body.frame().await {
+    loop {
+        let next = timeout_at(end.min(Instant::now() + time.idle), body.frame());
+        let Some(frame) = next.await.map_err(|_| too_slow(time))? else { break };
         let frame = frame.map_err(|_| Error::invalid("the body ended before it was complete"))?;
         let Ok(data) = frame.into_data() else { continue };
         if bytes.len() + data.len() > limit {
@@ -80,7 +100,14 @@ pub async fn read_bytes(request: Request, limit: usize, media_types: &[&str]) ->
 async fn drain(mut body: RequestBody) {
     let reading = async { while let Some(Ok(_)) = body.frame().await {} };
     // The caller who goes on longer is cut off: the answer was due.
-    let _ = tokio::time::timeout(LINGER, reading).await;
+    let _ = timeout(LINGER, reading).await;
+}
+
+fn too_slow(time: BodyTime) -> Error {
+    Error::new(
+        ErrorKind::TooSlow,
+        format!("the body did not come in time: {} s, and no pause of {} s", time.whole.as_secs(), time.idle.as_secs()),
+    )
 }
 
 /// The JSON value of a body.

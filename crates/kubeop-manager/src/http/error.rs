@@ -40,6 +40,7 @@ pub fn status_of(kind: ErrorKind) -> StatusCode {
         ErrorKind::Conflict => StatusCode::CONFLICT,
         ErrorKind::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
         ErrorKind::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
+        ErrorKind::TooSlow => StatusCode::REQUEST_TIMEOUT,
         ErrorKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         ErrorKind::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         ErrorKind::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
@@ -62,6 +63,10 @@ impl IntoResponse for ApiError {
             ErrorKind::Unauthenticated => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
+            // The rest of its request may still come.
+            ErrorKind::TooSlow => {
+                headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
             ErrorKind::TooManyRequests | ErrorKind::Unavailable => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             }
@@ -76,11 +81,12 @@ pub fn respond(status: StatusCode, message: &str) -> Response {
     (status, Json(ErrorBody { error: message.to_owned() })).into_response()
 }
 
-const DOCUMENTED: [(u16, &str); 11] = [
+const DOCUMENTED: [(u16, &str); 12] = [
     (400, "Invalid input; the message names the field, the value and what is allowed."),
     (401, "The token is missing or not valid."),
     (403, "The caller's role may not do this."),
     (404, "Not there, or not the caller's to see."),
+    (408, "The body did not come in time."),
     (409, "Clashes with what exists."),
     (412, "`If-Match` named another version."),
     (413, "The body is too large."),

@@ -187,11 +187,12 @@ impl Attempt {
         };
         let mut tx = self.manager.store.begin().await?;
         let there = idempotency::claim(&mut tx.conn(), &wish, now).await?;
-        tx.commit().await?;
-        let Some(there) = there else {
+        if there.is_none() {
+            // Before the commit is known to have come about: whatever does not succeed gives the key back.
             *self.stage() = Stage::Claimed(Claim { digest: wish.digest, owner: wish.owner });
-            return Ok(());
-        };
+        }
+        tx.commit().await?;
+        let Some(there) = there else { return Ok(()) };
         if there.request != wish.request {
             return Err(Error::conflict(format!(
                 "Idempotency-Key {key:?} was used for another request: the same body and query, or another key, are needed"

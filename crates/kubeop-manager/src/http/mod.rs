@@ -5,6 +5,7 @@
 pub mod accept;
 pub mod answer;
 pub mod body;
+mod connection;
 pub mod error;
 pub mod idempotency;
 pub mod layers;

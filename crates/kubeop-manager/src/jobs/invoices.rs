@@ -8,7 +8,8 @@ use crate::state::Manager;
 use kubeop_core::authz::Actor;
 use kubeop_core::id::TenantId;
 use kubeop_core::month::Month;
-use kubeop_core::{ErrorKind, Result};
+use kubeop_core::{Error, ErrorKind, Result};
+use kubeop_store::Conn;
 use kubeop_store::audit::{self, AuditRecord};
 use kubeop_store::invoice::{self, Due, Invoice};
 use std::sync::Arc;
@@ -68,6 +69,21 @@ pub async fn close_until(manager: &Manager, tenant_id: TenantId, month: Month) -
 
 fn first_not_due(manager: &Manager) -> Month {
     Month::first_not_due(manager.clock.now(), manager.config.invoice_grace)
+}
+
+/// Makes sure that a closed invoice says what its audit record says it did, before it is given out.
+///
+/// # Errors
+/// `Internal`, with an alarm in log and metrics, if it does not, or if there is no such record.
+pub async fn verify(manager: &Manager, conn: &mut Conn<'_>, closed: &Invoice) -> Result<()> {
+    let recorded = audit::closing_digest(conn, closed.id).await?;
+    if recorded.as_deref() == Some(digest::of(closed)?.as_str()) {
+        return Ok(());
+    }
+    manager.metrics.invoices_altered.inc();
+    let why = if recorded.is_some() { "it was altered since it was closed" } else { "no audit record of its closing" };
+    tracing::error!(tenant = %closed.tenant_id, month = %closed.month, number = closed.number, why, "a closed invoice is not given out");
+    Err(Error::internal(format!("invoice {} is not what it was: {why}", closed.id)))
 }
 
 /// Closes a month, with its audit record, unless that was done meanwhile.

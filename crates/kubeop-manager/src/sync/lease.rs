@@ -11,14 +11,34 @@ use std::time::Duration;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-/// How long a counter must stand still before its lease is taken over.
-const DEAD_AFTER: Duration = Duration::from_secs(15);
-/// How long we trust our own lease without having renewed it.
-const TRUST: Duration = Duration::from_secs(10);
+/// How often, and how long.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// How often leases are renewed and clusters looked for.
+    pub every: Duration,
+    /// How long one round may take: where the database is silent it would never end.
+    pub round: Duration,
+    /// How long we trust our own lease without having renewed it.
+    pub trust: Duration,
+    /// How long a counter must stand still before its lease is taken over; longer than `trust` by what a worker takes to end.
+    pub dead_after: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            every: Duration::from_secs(2),
+            round: Duration::from_secs(3),
+            trust: Duration::from_secs(10),
+            dead_after: Duration::from_secs(15),
+        }
+    }
+}
 
 /// The leases as this replica sees them.
 pub(super) struct Leases {
     me: Uuid,
+    pace: Pace,
     /// Nobody else can use this database, so that whoever held a lease before is gone.
     alone: bool,
     seen: HashMap<ClusterId, (ClusterLease, Instant)>,
@@ -27,8 +47,8 @@ pub(super) struct Leases {
 
 impl Leases {
     /// No leases yet.
-    pub(super) fn new(me: Uuid, alone: bool) -> Self {
-        Self { me, alone, seen: HashMap::new(), held: HashMap::new() }
+    pub(super) fn new(me: Uuid, alone: bool, pace: Pace) -> Self {
+        Self { me, pace, alone, seen: HashMap::new(), held: HashMap::new() }
     }
 
     /// Renews what is held and takes what is free; which clusters are held now.
@@ -64,7 +84,7 @@ impl Leases {
 
     fn stands_still(&mut self, id: ClusterId, lease: &ClusterLease, now: Instant) -> bool {
         match self.seen.get(&id) {
-            Some((known, since)) if known == lease => now.duration_since(*since) >= DEAD_AFTER,
+            Some((known, since)) if known == lease => now.duration_since(*since) >= self.pace.dead_after,
             _ => {
                 self.seen.insert(id, (*lease, now));
                 false
@@ -75,10 +95,16 @@ impl Leases {
     /// What is held but was not renewed for so long that another replica may soon take it over.
     pub(super) fn overdue(&mut self) -> Vec<ClusterId> {
         let now = Instant::now();
-        let overdue: Vec<ClusterId> =
-            self.held.iter().filter(|(_, at)| now.duration_since(**at) >= TRUST).map(|(id, _)| *id).collect();
+        let old = |at: &Instant| now.duration_since(*at) >= self.pace.trust;
+        let overdue: Vec<ClusterId> = self.held.iter().filter(|(_, at)| old(at)).map(|(id, _)| *id).collect();
         self.held.retain(|id, _| !overdue.contains(id));
         overdue
+    }
+
+    /// Until when a round may go on: while it does, nothing that is held becomes overdue.
+    pub(super) fn round_until(&self) -> Instant {
+        let end = Instant::now() + self.pace.round;
+        self.held.values().map(|at| *at + self.pace.trust).fold(end, Instant::min)
     }
 
     /// Gives every lease back, so that another replica need not wait.

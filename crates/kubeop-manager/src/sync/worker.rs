@@ -25,6 +25,8 @@ const PING: Duration = Duration::from_secs(4);
 const PING_LIMIT: Duration = Duration::from_secs(4);
 /// How long a set-up that is under way is left alone.
 const SETUP_GRACE: SignedDuration = SignedDuration::from_secs(90);
+/// How soon a change may have a cluster that does not answer asked again: a flood of them is no flood of attempts.
+const SOONEST: Duration = Duration::from_secs(15);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_mins(5);
 
@@ -38,9 +40,13 @@ pub(super) async fn serve(manager: Arc<Manager>, id: ClusterId, cancel: Cancella
             () = cancel.cancelled() => return,
             outcome = stay(&manager, id, &mut resumed) => outcome,
         };
-        match outcome {
+        let at_least = match outcome {
             Ok(Left::Deleted) => return,
-            Ok(Left::Waiting) => pause = FIRST_PAUSE,
+            Ok(Left::Waiting) => {
+                pause = FIRST_PAUSE;
+                Duration::ZERO
+            }
+            Ok(Left::NotSetUp) => SOONEST,
             Err(error) => {
                 if began.elapsed() > PING * 2 {
                     pause = FIRST_PAUSE;
@@ -49,13 +55,12 @@ pub(super) async fn serve(manager: Arc<Manager>, id: ClusterId, cancel: Cancella
                 if let Err(lost) = set_reach(&manager, id, Some(reason(&error))).await {
                     tracing::warn!(cluster = %id, error = %lost.chain(), "failed to record that a cluster does not answer");
                 }
+                SOONEST
             }
-        }
-        let bell = manager.wake.bell(id);
+        };
         tokio::select! {
             () = cancel.cancelled() => return,
-            () = sleep(jittered(pause, id)) => {}
-            () = bell.notified() => {}
+            () = manager.wake.rest(id, jittered(pause, id), at_least) => {}
         }
         pause = (pause * 3 / 2).min(LONGEST_PAUSE);
     }
@@ -73,14 +78,16 @@ fn reason(error: &Error) -> &str {
 enum Left {
     /// The cluster is deleted.
     Deleted,
-    /// There is nothing to serve yet.
+    /// There is nothing to serve yet, or something else to serve now.
     Waiting,
+    /// It could not be set up.
+    NotSetUp,
 }
 
 async fn stay(manager: &Arc<Manager>, id: ClusterId, resumed: &mut bool) -> Result<Left> {
     let Some(row) = cluster::get(&mut manager.store.read().await?.conn(), id).await? else { return Ok(Left::Deleted) };
-    if !set_up(manager, &row, resumed).await? {
-        return Ok(Left::Waiting);
+    if let Some(left) = set_up(manager, &row, resumed).await? {
+        return Ok(left);
     }
     let client = manager.clusters.get(&manager.store, &row).await?.manager().await?;
     ping(&client).await?;
@@ -94,21 +101,23 @@ async fn stay(manager: &Arc<Manager>, id: ClusterId, resumed: &mut bool) -> Resu
     .map(|()| Left::Waiting)
 }
 
-/// Whether the cluster is set up; if not, and it is wanted, tries to.
-async fn set_up(manager: &Manager, row: &Cluster, resumed: &mut bool) -> Result<bool> {
+/// Sets the cluster up where that is wanted and not done; why it cannot be served, if it cannot.
+async fn set_up(manager: &Manager, row: &Cluster, resumed: &mut bool) -> Result<Option<Left>> {
     match row.bootstrap_state {
-        BootstrapState::None | BootstrapState::Removing => Ok(false),
-        BootstrapState::Pending if manager.clock.now().duration_since(row.updated_at) < SETUP_GRACE => Ok(false),
+        BootstrapState::None | BootstrapState::Removing => Ok(Some(Left::Waiting)),
+        BootstrapState::Pending if manager.clock.now().duration_since(row.updated_at) < SETUP_GRACE => {
+            Ok(Some(Left::Waiting))
+        }
         BootstrapState::Pending | BootstrapState::Failed => {
             *resumed = bootstrap::run(manager, row).await.is_some();
-            Ok(*resumed)
+            Ok((!*resumed).then_some(Left::NotSetUp))
         }
         BootstrapState::Done => {
             if (manager.host.is_some() || manager.config.bootstrap_on_start) && !*resumed {
                 bootstrap::resume(manager, row).await?;
                 *resumed = true;
             }
-            Ok(true)
+            Ok(None)
         }
     }
 }
@@ -139,7 +148,6 @@ async fn watch_over(manager: &Manager, client: &Client, row: &Cluster) -> Result
 
 /// Applies what is due, as it becomes due.
 async fn apply_due(manager: &Arc<Manager>, client: &Client, id: ClusterId) -> Result<()> {
-    let bell = manager.wake.bell(id);
     loop {
         while write::round(manager, client, id).await? {}
         let next = cluster_object::next_due_at(&mut manager.store.read().await?.conn(), id).await?;
@@ -149,7 +157,7 @@ async fn apply_due(manager: &Arc<Manager>, client: &Client, id: ClusterId) -> Re
             .map_or(POLL, |wait| wait.clamp(Duration::from_millis(5), POLL));
         tokio::select! {
             () = sleep(until) => {}
-            () = bell.notified() => {}
+            () = manager.wake.changed(id) => {}
         }
     }
 }

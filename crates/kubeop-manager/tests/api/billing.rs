@@ -7,6 +7,7 @@ use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use jiff::{SignedDuration, Timestamp};
 use kubeop_core::authz::Role;
+use kubeop_core::clock::Clock;
 use kubeop_core::id::TenantId;
 use kubeop_core::price::parse_rate;
 use kubeop_manager::config::Config;
@@ -340,4 +341,30 @@ async fn one_month_that_fails_does_not_stop_the_others() {
     world.set("2026-04-10T00:00:00Z");
     world.round().await;
     assert_eq!(world.get("/v1/invoices").await.body[0]["tenant_id"], acme.as_str());
+}
+
+both! {
+    /// Somebody with the database's password can change the rows of an invoice, not what the sealed record of its closing says.
+    async fn an_invoice_that_was_altered_is_not_given_out_and_raises_an_alarm(fixture) {
+        let acme = fixture.tenant("acme").await;
+        let now = fixture.clock.now();
+        let hour = kubeop_core::usage::hour_of(now);
+        let sample = json!([{"ts": hour.to_string(), "tenant_id": acme, "cpu_milli": 1_000_000, "mem_mib": 5_000_000}]);
+        fixture.admin("POST", "/v1/usage/ingest", &sample, 200).await;
+        fixture.clock.set(now + SignedDuration::from_hours(24 * 60));
+        let path = format!("/v1/invoices/{acme}?month={}", kubeop_core::month::Month::of(hour));
+        let closed = fixture.admin("GET", &path, &Value::Null, 200).await;
+        assert_eq!((&closed["status"], closed["lines"].as_array().unwrap().len()), (&json!("closed"), 2), "{closed}");
+        let altered = &fixture.manager.metrics.invoices_altered;
+        for (n, (change, back)) in [
+            ("UPDATE invoice SET total = '0.01'", format!("UPDATE invoice SET total = '{}'", closed["total"].as_str().unwrap())),
+            ("UPDATE invoice_line SET unit = 'x' WHERE position = 1", "UPDATE invoice_line SET unit = 'millicore-hours' WHERE position = 1".to_owned()),
+        ].into_iter().enumerate() {
+            assert_eq!(fixture.admin("GET", &path, &Value::Null, 200).await, closed);
+            assert_eq!(crate::database::behind_the_back(&fixture.manager.store, change).await, 1);
+            assert_eq!(fixture.admin("GET", &path, &Value::Null, 500).await, json!({"error": "internal error"}));
+            assert_eq!(altered.get(), u64::try_from(n).unwrap() + 1);
+            crate::database::behind_the_back(&fixture.manager.store, &back).await;
+        }
+    }
 }

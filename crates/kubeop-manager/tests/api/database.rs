@@ -2,8 +2,10 @@
 //!
 //! Invariant: no test sees another's rows; PostgreSQL databases are dropped whether the test passes or not.
 
+use crate::pg_proxy::PgProxy;
 use kubeop_store::{Conn, Options, Store, Tx};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -28,6 +30,27 @@ pub(crate) async fn sqlite<F: Future<Output = ()> + Send + 'static>(check: impl 
 
 /// Runs `check` on a new, migrated PostgreSQL database.
 pub(crate) async fn postgres<F: Future<Output = ()> + Send + 'static>(check: impl FnOnce(Store) -> F) {
+    at_postgres(async |url| {
+        let store = Store::open(&url, Options { pg_connections: 8, ..patient() }).await.unwrap();
+        store.migrate().await.unwrap();
+        tokio::spawn(check(store)).await
+    })
+    .await;
+}
+
+/// The same by way of a proxy, with little patience for connections.
+pub(crate) async fn proxied<F: Future<Output = ()> + Send + 'static>(check: impl FnOnce(Store, Arc<PgProxy>) -> F) {
+    at_postgres(async |url| {
+        let proxy = Arc::new(PgProxy::before(&url).await);
+        let options = Options { pg_connections: 4, acquire_timeout: Duration::from_millis(700), ..Options::default() };
+        let store = Store::open(&proxy.url, options).await.unwrap();
+        store.migrate().await.unwrap();
+        tokio::spawn(check(store, proxy)).await
+    })
+    .await;
+}
+
+async fn at_postgres(check: impl AsyncFnOnce(String) -> Result<(), tokio::task::JoinError>) {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     #[expect(clippy::disallowed_methods, reason = "tests are told the server by the environment")]
     let server = std::env::var("KUBEOP_TEST_POSTGRES_URL")
@@ -39,9 +62,7 @@ pub(crate) async fn postgres<F: Future<Output = ()> + Send + 'static>(check: imp
     let url = format!("{scheme}://{authority}/{name}{}", query.map(|q| format!("?{q}")).unwrap_or_default());
     on_server(&server, format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await;
     on_server(&server, format!("CREATE DATABASE {name} TEMPLATE template0")).await;
-    let store = Store::open(&url, Options { pg_connections: 8, ..patient() }).await.unwrap();
-    store.migrate().await.unwrap();
-    let outcome = tokio::spawn(check(store)).await;
+    let outcome = check(url).await;
     on_server(&server, format!("DROP DATABASE {name} WITH (FORCE)")).await;
     finish(outcome);
 }

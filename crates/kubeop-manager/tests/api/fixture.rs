@@ -83,6 +83,7 @@ pub(crate) fn config() -> Config {
         currency: Currency::parse("USD").unwrap(),
         invoice_grace: SignedDuration::from_hours(72),
         rate_limit: 0,
+        linger: std::time::Duration::ZERO,
         operator_image: "ghcr.io/kubeop/kubeop:test".to_owned(),
         metrics_server: MetricsServer { image: "metrics-server:test".to_owned(), insecure_kubelets: false },
         bootstrap_on_start: false,
@@ -94,12 +95,17 @@ pub(crate) fn config() -> Config {
 impl Fixture {
     /// A new installation over an empty database, now.
     pub(crate) async fn over(store: Store) -> Self {
-        Self::start(store, SystemClock.now(), 0).await
+        Self::gated(store, Gate::new(0)).await
+    }
+
+    /// The same with a gate of its own.
+    pub(crate) async fn gated(store: Store, gate: Gate) -> Self {
+        Self::start(store, SystemClock.now(), gate).await
     }
 
     /// The same with a limit of requests a second.
     pub(crate) async fn with(store: Store, rate: u32) -> Self {
-        Self::start(store, SystemClock.now(), rate).await
+        Self::gated(store, Gate::new(rate)).await
     }
 
     /// A new installation over an SQLite file of its own, now.
@@ -113,10 +119,10 @@ impl Fixture {
         let url = format!("sqlite://{}", folder.path().join("kubeop.db").display());
         let store = Store::open(&url, Options::default()).await.unwrap();
         store.migrate().await.unwrap();
-        Self { _folder: Some(folder), ..Self::start(store, now, 0).await }
+        Self { _folder: Some(folder), ..Self::start(store, now, Gate::new(0)).await }
     }
 
-    async fn start(store: Store, now: Timestamp, rate: u32) -> Self {
+    async fn start(store: Store, now: Timestamp, gate: Gate) -> Self {
         let clock = Arc::new(ManualClock::new(now));
         let config = config();
         let master = MasterKey::new(key()).unwrap();
@@ -127,7 +133,7 @@ impl Fixture {
         let mut registry = Registry::default();
         let manager = Arc::new(Manager {
             tokens: Tokens::new(&config.signing_keys),
-            gate: Gate::new(rate),
+            gate,
             clusters: Clusters::new(keyring, None),
             wake: Wake::default(),
             config,
@@ -141,6 +147,11 @@ impl Fixture {
             shutdown: CancellationToken::new(),
         });
         Self { router: kubeop_manager::router::build(&manager), manager, clock, _folder: None }
+    }
+
+    /// The application.
+    pub(crate) fn router(&self) -> Router {
+        self.router.clone()
     }
 
     /// A token of this role, without an id, so that nothing is recorded.

@@ -15,7 +15,13 @@ mod errors;
 mod idempotency;
 mod ingest;
 mod limits;
+mod outage;
 mod patch;
+#[path = "../../../kubeop-store/tests/conformance/pg_proxy.rs"]
+#[expect(dead_code, reason = "the store's own tests use all of it")]
+mod pg_proxy;
+mod sync;
 mod tokens;
 mod verify;
+mod wire;
 mod world;

@@ -43,6 +43,11 @@ fn id(value: &Value) -> String {
 
 /// Adds a cluster that does not answer.
 pub(crate) async fn add_cluster(fixture: &Fixture, name: &str) -> Cluster {
+    add_cluster_at(fixture, name, 1, BootstrapState::None).await
+}
+
+/// Adds a cluster at a port of this machine.
+pub(crate) async fn add_cluster_at(fixture: &Fixture, name: &str, port: u16, state: BootstrapState) -> Cluster {
     let manager = &fixture.manager;
     let now = manager.clock.now();
     let row = Cluster {
@@ -56,16 +61,18 @@ pub(crate) async fn add_cluster(fixture: &Fixture, name: &str) -> Cluster {
         install_admission: false,
         with_mocks: false,
         version: 1,
-        bootstrap_state: BootstrapState::None,
+        bootstrap_state: state,
         bootstrap_message: None,
         created_at: now,
         updated_at: now,
         deleted_at: None,
     };
-    let kubeconfig = Kubeconfig::parse(KUBECONFIG, Intake { insecure: true }).unwrap();
+    let text = KUBECONFIG.replace("127.0.0.1:1", &format!("127.0.0.1:{port}"));
+    let kubeconfig = Kubeconfig::parse(&text, Intake { insecure: true }).unwrap();
     let sealed = manager.clusters.keyring().seal(row.id, &kubeconfig).unwrap();
     let mut tx = manager.store.begin().await.unwrap();
     assert_eq!(cluster::insert(&mut tx.conn(), &row, &sealed).await.unwrap(), Inserted::Yes);
+    cluster::set_bootstrap(&mut tx.conn(), row.id, state, None).await.unwrap();
     tx.commit().await.unwrap();
     row
 }

@@ -5,6 +5,7 @@
 
 use super::{AuditRecord, Row, columns};
 use crate::column::{Id, Ts};
+use crate::conn::answered;
 use crate::page::limit;
 use crate::{Conn, Result, StoreError, on, sql};
 use jiff::Timestamp;
@@ -168,14 +169,15 @@ pub async fn seal(c: &mut Conn<'_>, seals: &[Seal]) -> Result<()> {
         unhex(value ->> 3) AS hash FROM json_each($1)) AS s \
         WHERE r.tenant_id = s.tenant_id AND r.id = s.id AND r.seq IS NULL");
     let done = match c {
-        Conn::Pg(x) => sqlx::query(for_pg)
-            .bind(seals.iter().map(|seal| key(seal.tenant_id)).collect::<Vec<_>>())
-            .bind(seals.iter().map(|seal| seal.id).collect::<Vec<_>>())
-            .bind(seals.iter().map(|seal| seal.seq).collect::<Vec<_>>())
-            .bind(seals.iter().map(|seal| seal.hash.clone()).collect::<Vec<_>>())
-            .execute(&mut **x)
-            .await?
-            .rows_affected(),
+        Conn::Pg(x) => {
+            let sealing = sqlx::query(for_pg)
+                .bind(seals.iter().map(|seal| key(seal.tenant_id)).collect::<Vec<_>>())
+                .bind(seals.iter().map(|seal| seal.id).collect::<Vec<_>>())
+                .bind(seals.iter().map(|seal| seal.seq).collect::<Vec<_>>())
+                .bind(seals.iter().map(|seal| seal.hash.clone()).collect::<Vec<_>>())
+                .execute(&mut **x);
+            answered(sealing).await?.rows_affected()
+        }
         Conn::Sqlite(x) => {
             let list: Vec<_> = seals
                 .iter()

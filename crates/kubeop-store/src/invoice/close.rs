@@ -12,17 +12,17 @@ use crate::{Conn, Result, StoreError, Tx, on};
 use jiff::Timestamp;
 use kubeop_core::authz::system_scope;
 use kubeop_core::month::Month;
+use sqlx::types::Json;
 use uuid::Uuid;
 
-/// Closes an open month; `None` if it is not open (any more). The caller checked that its grace is over. The transaction must be
-/// committed, or nothing happened.
+/// Closes an open month; `None` if it is not open (any more): the transaction must be rolled back then, since it holds a number. The caller
+/// checked that its grace is over. Else it must be committed, or nothing happened.
 ///
 /// # Errors
 /// As [`super::draft`]; `Unavailable` if others close for longer than the lock time-out.
 pub async fn close(tx: &mut Tx, due: Due, id: Uuid, now: Timestamp) -> Result<Option<Invoice>> {
     let c = &mut tx.conn();
-    let number =
-        take_turn(c).await?.checked_add(1).ok_or_else(|| StoreError::Defect("no number is left".to_owned()))?;
+    let number = take_number(c).await?;
     if !month::is_open(c, due).await? {
         return Ok(None);
     }
@@ -44,15 +44,13 @@ pub async fn close(tx: &mut Tx, due: Due, id: Uuid, now: Timestamp) -> Result<Op
     Ok(Some(invoice))
 }
 
-/// Holds the counter; the last number given.
-async fn take_turn(c: &mut Conn<'_>) -> Result<i64> {
-    let q = sql!("UPDATE invoice_counter SET last = last WHERE id = 1 RETURNING last");
+/// Holds the counter until the end, and takes the next number from it.
+async fn take_number(c: &mut Conn<'_>) -> Result<i64> {
+    let q = sql!("UPDATE invoice_counter SET last = last + 1 WHERE id = 1 RETURNING last");
     Ok(on!(c, x => sqlx::query_scalar(q).fetch_one(x).await)?)
 }
 
 async fn write(c: &mut Conn<'_>, row: &Tenant, invoice: &Invoice, number: i64) -> Result<()> {
-    let count = sql!("UPDATE invoice_counter SET last = $1 WHERE id = 1");
-    on!(c, x => sqlx::query(count).bind(number).execute(x).await.map(|_| ()))?;
     let q = sql!(
         "INSERT INTO invoice (tenant_id, month, id, number, tenant_name, currency, minor_digits, subtotal, adjustments, total, generated_at) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
@@ -72,29 +70,61 @@ async fn write(c: &mut Conn<'_>, row: &Tenant, invoice: &Invoice, number: i64) -
         .execute(x)
         .await
         .map(|_| ()))?;
-    for (position, line) in (1_i64..).zip(&invoice.lines) {
-        write_line(c, invoice, position, line).await?;
-    }
-    Ok(())
+    write_lines(c, invoice).await
 }
 
-async fn write_line(c: &mut Conn<'_>, invoice: &Invoice, position: i64, line: &Line) -> Result<()> {
-    let q = sql!(
-        "INSERT INTO invoice_line (tenant_id, month, position, usage_month, meter, description, unit, project_id, quantity, rate, amount) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
+/// A line, as its JSON is taken apart by the databases: times in microseconds, decimals as text.
+#[derive(serde::Serialize)]
+struct LineRow<'a> {
+    position: i64,
+    usage_month: i64,
+    meter: &'a str,
+    description: String,
+    unit: &'a str,
+    project_id: Uuid,
+    quantity: String,
+    rate: String,
+    amount: String,
+}
+
+impl<'a> LineRow<'a> {
+    fn of(invoice: &Invoice, position: i64, line: &'a Line) -> Self {
+        Self {
+            position,
+            usage_month: line.corrects.map_or(invoice.month.start(), Month::start).as_microsecond(),
+            meter: &line.meter,
+            description: clean(&line.description, 200),
+            unit: &line.unit,
+            project_id: line.project_id.map_or(Uuid::nil(), |id| id.0),
+            quantity: line.quantity.normalize().to_string(),
+            rate: line.rate.normalize().to_string(),
+            amount: line.amount.normalize().to_string(),
+        }
+    }
+}
+
+/// All lines in one statement: a tenant of many projects has hundreds.
+async fn write_lines(c: &mut Conn<'_>, invoice: &Invoice) -> Result<()> {
+    let lines: Vec<_> =
+        (1_i64..).zip(&invoice.lines).map(|(position, line)| LineRow::of(invoice, position, line)).collect();
+    if lines.is_empty() {
+        return Ok(());
+    }
+    let q = c.pick(
+        sql!(pg: "INSERT INTO invoice_line (tenant_id, month, position, usage_month, meter, description, unit, project_id, quantity, rate, amount) \
+              SELECT $1, $2, v.position, 'epoch'::timestamptz + v.usage_month * interval '1 microsecond', v.meter, v.description, v.unit, \
+              v.project_id, v.quantity, v.rate, v.amount FROM jsonb_to_recordset($3) AS v(position bigint, usage_month bigint, meter text, \
+              description text, unit text, project_id uuid, quantity numeric, rate numeric, amount numeric)"),
+        sql!(sqlite: "INSERT INTO invoice_line (tenant_id, month, position, usage_month, meter, description, unit, project_id, quantity, rate, amount) \
+              SELECT $1, $2, v.value ->> 'position', v.value ->> 'usage_month', v.value ->> 'meter', v.value ->> 'description', \
+              v.value ->> 'unit', unhex(v.value ->> 'project_id', '-'), v.value ->> 'quantity', v.value ->> 'rate', v.value ->> 'amount' \
+              FROM json_each($3) AS v"),
     );
+    let month = Ts::from(invoice.month.start());
     on!(c, x => sqlx::query(q)
         .bind(invoice.tenant_id.0)
-        .bind(Ts::from(invoice.month.start()))
-        .bind(position)
-        .bind(Ts::from(line.corrects.map_or(invoice.month.start(), Month::start)))
-        .bind(&line.meter)
-        .bind(clean(&line.description, 200))
-        .bind(&line.unit)
-        .bind(line.project_id.map_or(Uuid::nil(), |id| id.0))
-        .bind(Dec::from(line.quantity))
-        .bind(Dec::from(line.rate))
-        .bind(Dec::from(line.amount))
+        .bind(month)
+        .bind(Json(&lines))
         .execute(x)
         .await
         .map(|_| ()))?;

@@ -6,6 +6,7 @@ use super::put::Row;
 use super::sql;
 use crate::Result;
 use crate::column::Ts;
+use crate::conn::answered;
 use sqlx::{Connection, PgConnection};
 
 /// Before the rows: signature, flags, length of the extension (PostgreSQL manual, COPY, binary format).
@@ -23,23 +24,26 @@ pub(super) async fn any_there(conn: &mut PgConnection, chunk: &[Row<'_>]) -> Res
     for (key, _) in [chunk.first(), chunk.get(chunk.len() / 2), chunk.last()].into_iter().flatten() {
         query = query.bind(key.0).bind(key.1).bind(key.2).bind(key.3);
     }
-    Ok(query.fetch_one(conn).await?)
+    Ok(answered(query.fetch_one(conn)).await?)
 }
 
 /// Writes the chunk if every key is new; `false` if one is not.
 pub(super) async fn all_new(conn: &mut PgConnection, chunk: &[Row<'_>], now: Ts) -> Result<bool> {
     let q = sql!(pg: "COPY usage_hour (bucket, tenant_id, project_id, source, cpu_milli, mem_mib, revision, updated_at) \
         FROM STDIN (FORMAT binary)");
-    let mut savepoint = conn.begin().await?;
-    let mut copy = savepoint.copy_in_raw(q).await?;
-    copy.send(encode(chunk, now)).await?;
-    match copy.finish().await {
+    let mut savepoint = answered(conn.begin()).await?;
+    let copying = async {
+        let mut copy = savepoint.copy_in_raw(q).await?;
+        copy.send(encode(chunk, now)).await?;
+        copy.finish().await
+    };
+    match answered(copying).await {
         Ok(_) => {
-            savepoint.commit().await?;
+            answered(savepoint.commit()).await?;
             Ok(true)
         }
         Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {
-            savepoint.rollback().await?;
+            answered(savepoint.rollback()).await?;
             Ok(false)
         }
         Err(error) => Err(error.into()),

@@ -2,6 +2,7 @@
 
 use super::{HOUR_US, Sample, copy, sql};
 use crate::column::{Ts, clean};
+use crate::conn::answered;
 use crate::invoice::month;
 use crate::{Result, StoreError, Tx};
 use jiff::Timestamp;
@@ -109,7 +110,7 @@ async fn upsert_pg(conn: &mut PgConnection, chunk: &[Row<'_>], now: Ts) -> Resul
         SELECT COUNT(*) FILTER (WHERE revision = 1) AS created, COUNT(*) FILTER (WHERE revision > 1) AS updated FROM written");
     let column = |of: fn(&Key<'_>) -> Uuid| chunk.iter().map(|(key, _)| of(key)).collect::<Vec<Uuid>>();
     let figure = |of: fn(&Figures) -> i64| chunk.iter().map(|(_, figures)| of(figures)).collect::<Vec<i64>>();
-    let done: (i64, i64) = sqlx::query_as(q)
+    let upserting = sqlx::query_as(q)
         .bind(chunk.iter().map(|(key, _)| key.0).collect::<Vec<Ts>>())
         .bind(column(|key| key.1))
         .bind(column(|key| key.2))
@@ -117,8 +118,8 @@ async fn upsert_pg(conn: &mut PgConnection, chunk: &[Row<'_>], now: Ts) -> Resul
         .bind(figure(|figures| figures.0))
         .bind(figure(|figures| figures.1))
         .bind(now)
-        .fetch_one(conn)
-        .await?;
+        .fetch_one(conn);
+    let done: (i64, i64) = answered(upserting).await?;
     Ok((done.0.unsigned_abs(), done.1.unsigned_abs()))
 }
 

@@ -51,7 +51,7 @@ pub(crate) fn sqlite_url(folder: &Path) -> String {
 
 /// Runs `check` on a new, migrated PostgreSQL database.
 pub(crate) async fn postgres<F: Future<Output = ()> + Send + 'static>(check: impl FnOnce(Store) -> F) {
-    let database = PgDatabase::create(Some(&template().await)).await;
+    let database = PgDatabase::create(Some(&migrated().await)).await;
     let store = Store::open(&database.url, patient()).await.unwrap();
     let outcome = tokio::spawn(check(store.clone())).await;
     store.close().await;
@@ -114,7 +114,7 @@ fn url_of(database: &str) -> String {
 }
 
 /// The name of a migrated database to copy. It is made once per state of the migrations and stays for the next run.
-async fn template() -> String {
+pub(crate) async fn migrated() -> String {
     // Of what is compiled in, not of the files: those may change between a build and its run.
     let name = format!("kubeop_template_{}", kubeop_store::schema_fingerprint(true).unwrap());
     let mut admin = admin().await;

@@ -183,7 +183,7 @@ async fn postgres_sessions_have_time_outs() {
         let mut tx = store.begin().await.unwrap();
         let Conn::Pg(c) = tx.conn() else { unreachable!() };
         for (setting, value) in [
-            ("statement_timeout", "30s"),
+            ("statement_timeout", "15s"),
             ("lock_timeout", "10s"),
             ("idle_in_transaction_session_timeout", "1min"),
             ("transaction_isolation", "read committed"),

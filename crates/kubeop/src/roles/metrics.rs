@@ -6,6 +6,7 @@ use anyhow::Context;
 use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::routing::get;
+use kubeop_manager::http::server::Patience;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use std::net::SocketAddr;
@@ -39,6 +40,6 @@ pub(crate) async fn serve(
         .route("/metrics", get(metrics))
         .route("/healthz", get(async || "ok"))
         .route("/readyz", get(ready));
-    kubeop_manager::http::server::serve(listener, app, shutdown).await?;
+    kubeop_manager::http::server::serve(listener, app, shutdown, Patience::default()).await?;
     Ok(())
 }

@@ -89,7 +89,7 @@ async fn apply(
     };
     let (id, version) = (row.id, row.version);
     caller.commit(tx, deed).await?;
-    manager.wake.cluster(id);
+    manager.wake.anew(id);
     Ok(Item(answer_one(&mut caller.read().await?.conn(), row).await?, version))
 }
 

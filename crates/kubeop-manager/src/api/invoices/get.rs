@@ -51,7 +51,10 @@ pub async fn handle(
     jobs::invoices::close_until(manager, id, month).await?;
     let mut read = caller.read().await?;
     let answer = match invoice::get(&mut read.conn(), caller.scope, id, month).await? {
-        Some(closed) => answer(closed, InvoiceStatus::Closed),
+        Some(closed) => {
+            jobs::invoices::verify(manager, &mut read.conn(), &closed).await?;
+            answer(closed, InvoiceStatus::Closed)
+        }
         None => open(&mut read.conn(), &row, month, now).await?,
     };
     Ok(Shown { invoice: answer, form })

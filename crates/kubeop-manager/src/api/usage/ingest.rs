@@ -2,7 +2,7 @@
 //!
 //! Invariant: all or nothing; any bad element is named by index and field, and nothing is stored.
 
-use crate::audit::digest;
+use crate::audit::digest::Digest;
 use crate::auth::caller::{Caller, Deed};
 use crate::auth::permission::IngestUsage;
 use crate::http::answer::Found;
@@ -19,7 +19,7 @@ use kubeop_api::billing::{IngestResult, UsageSample};
 use kubeop_api::{strict_json, tolerant};
 use kubeop_core::id::{ProjectId, TenantId, shorten};
 use kubeop_core::usage::{Sample, check_batch};
-use kubeop_core::{Error, Result, hex};
+use kubeop_core::{Error, Result};
 use kubeop_store::{Conn, project, tenant, usage};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -104,12 +104,12 @@ pub async fn handle(caller: Caller<IngestUsage>, Batch(sent): Batch) -> ApiResul
 
 /// The digest of a batch: a line a sample, as they were sent, with tabs between hour (seconds since 1970), tenant, project, source and figures.
 fn batch_digest(samples: &[Sample]) -> String {
-    let mut text = String::with_capacity(samples.len() * 100);
+    let mut digest = Digest::new();
     for sample in samples {
         let project = sample.project_id.map(|id| id.to_string()).unwrap_or_default();
-        // Writing to a String cannot fail.
+        // Taking in text cannot fail.
         let _ = writeln!(
-            text,
+            digest,
             "{}\t{}\t{project}\t{}\t{}\t{}",
             sample.bucket.as_second(),
             sample.tenant_id,
@@ -118,7 +118,7 @@ fn batch_digest(samples: &[Sample]) -> String {
             sample.mem_mib
         );
     }
-    format!("sha256:{}", hex::encode(&digest::sha256(text.as_bytes())))
+    digest.finish()
 }
 
 fn read(sent: &UsageSample, now: Timestamp) -> Result<Sample> {
