@@ -82,6 +82,8 @@ pub struct PlatformStatus {
     pub manager_version: String,
     /// Whether the cluster holds the policy in force.
     pub policy_synced: bool,
+    /// Whether the built-in stand-ins for outside providers are configured there.
+    pub mocks: bool,
 }
 
 /// Platform-wide figures.

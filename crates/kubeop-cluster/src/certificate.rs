@@ -1,4 +1,4 @@
-//! The admission webhook's own CA and its leaf certificate.
+//! CAs of our own (admission's, the self-signed issuer's) and their leaf certificates.
 //!
 //! Invariant: an issued leaf is judged by what stands in it (its end, its names), never by when we think it was made; keys leave only as PEM for
 //! the Secret they belong in.
@@ -7,10 +7,17 @@ use jiff::{SignedDuration, Timestamp};
 use kubeop_core::{Error, Result};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    SanType,
+    PublicKeyData, SanType,
 };
+use rustls::RootCertStore;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use secrecy::{ExposeSecret, SecretString};
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// How long a leaf holds.
 pub const LEAF_LIFE: SignedDuration = SignedDuration::from_hours(90 * 24);
@@ -28,11 +35,11 @@ pub struct Pair {
     pub key: SecretString,
 }
 
-/// Makes a CA.
-pub fn make_ca(now: Timestamp) -> Result<Pair> {
+/// Makes a CA called `name`.
+pub fn make_ca(name: &str, now: Timestamp) -> Result<Pair> {
     let key = KeyPair::generate().map_err(Error::internal)?;
     let mut params = CertificateParams::default();
-    params.distinguished_name.push(DnType::CommonName, "kubeOP admission CA");
+    params.distinguished_name.push(DnType::CommonName, name);
     params.distinguished_name.push(DnType::OrganizationName, "kubeOP");
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -41,13 +48,13 @@ pub fn make_ca(now: Timestamp) -> Result<Pair> {
     Ok(Pair { certificate: certificate.pem(), key: SecretString::from(key.serialize_pem()) })
 }
 
-/// Makes a server certificate for these names and addresses, issued by `ca`.
-pub fn make_leaf(ca: &Pair, names: &[String], now: Timestamp) -> Result<Pair> {
+/// Makes a server certificate for these names and addresses, issued by `ca`. `name` is its common name, for people: clients go by `names`.
+pub fn make_leaf(ca: &Pair, name: &str, names: &[String], now: Timestamp) -> Result<Pair> {
     let ca_key = KeyPair::from_pem(ca.key.expose_secret()).map_err(Error::internal)?;
     let issuer = Issuer::from_ca_cert_pem(&ca.certificate, ca_key).map_err(Error::internal)?;
     let key = KeyPair::generate().map_err(Error::internal)?;
     let mut params = CertificateParams::default();
-    params.distinguished_name.push(DnType::CommonName, "kubeop-admission");
+    params.distinguished_name.push(DnType::CommonName, name);
     params.subject_alt_names = names.iter().map(|name| san(name)).collect::<Result<_>>()?;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
@@ -111,6 +118,34 @@ impl Facts {
     }
 }
 
+/// Whether a server that shows `leaf` proves to whoever trusts `ca` alone that it is each of `names`, and holds the leaf's key.
+pub fn proves(leaf: &Pair, ca: &str, names: &[String], now: Timestamp) -> bool {
+    let check = || -> Option<()> {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(ca.as_bytes()).ok()?).ok()?;
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().ok()?;
+        let end = CertificateDer::from_pem_slice(leaf.certificate.as_bytes()).ok()?;
+        let at = UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(now.as_second()).ok()?));
+        for name in names {
+            verifier.verify_server_cert(&end, &[], &ServerName::try_from(name.as_str()).ok()?, &[], at).ok()?;
+        }
+        Some(())
+    };
+    check().is_some() && belong(leaf)
+}
+
+/// Whether certificate and key belong together.
+pub fn belong(pair: &Pair) -> bool {
+    let check = || {
+        let key = KeyPair::from_pem(pair.key.expose_secret()).ok()?;
+        let der = CertificateDer::from_pem_slice(pair.certificate.as_bytes()).ok()?;
+        let (_, certificate) = x509_parser::parse_x509_certificate(&der).ok()?;
+        Some(certificate.public_key().raw == key.subject_public_key_info())
+    };
+    check().unwrap_or(false)
+}
+
 fn span(now: Timestamp, life: SignedDuration) -> Result<(time::OffsetDateTime, time::OffsetDateTime)> {
     let at = |time: Timestamp| time::OffsetDateTime::from_unix_timestamp(time.as_second()).map_err(Error::internal);
     let from = now.checked_sub(SKEW).map_err(Error::internal)?;
@@ -134,38 +169,27 @@ fn address(bytes: &[u8]) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rustls_pki_types::pem::PemObject;
-    use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
     #[test]
     fn a_leaf_is_accepted_under_its_ca_for_its_names_only() {
         let now = Timestamp::from_second(1_800_000_000).unwrap();
-        let ca = make_ca(now).unwrap();
-        let names = vec!["kubeop-admission.kubeop-system.svc".to_owned(), "127.0.0.1".to_owned()];
-        let leaf = make_leaf(&ca, &names, now).unwrap();
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(ca.certificate.as_bytes()).unwrap()).unwrap();
-        let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let verifier =
-            rustls::client::WebPkiServerVerifier::builder_with_provider(std::sync::Arc::new(roots), provider)
-                .build()
-                .unwrap();
-        let end = CertificateDer::from_pem_slice(leaf.certificate.as_bytes()).unwrap();
-        let at = UnixTime::since_unix_epoch(std::time::Duration::from_secs(1_800_000_100));
-        let ask = |name: &str| {
-            use rustls::client::danger::ServerCertVerifier;
-            verifier.verify_server_cert(&end, &[], &ServerName::try_from(name.to_owned()).unwrap(), &[], at)
-        };
-        ask("kubeop-admission.kubeop-system.svc").unwrap();
-        ask("127.0.0.1").unwrap();
-        ask("127.0.0.2").unwrap_err();
+        let ca = make_ca("CA", now).unwrap();
+        let texts = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let names = texts(&["kubeop-admission.kubeop-system.svc", "127.0.0.1"]);
+        let leaf = make_leaf(&ca, "leaf", &names, now).unwrap();
+        assert!(proves(&leaf, &ca.certificate, &names, now));
+        assert!(!proves(&leaf, &ca.certificate, &texts(&["127.0.0.2"]), now));
+        assert!(!proves(&leaf, &ca.certificate, &names, now + LEAF_LIFE + SKEW));
+        assert!(!proves(&leaf, &make_ca("CA", now).unwrap().certificate, &names, now), "a CA of the same name");
+        let other = make_leaf(&ca, "leaf", &names, now).unwrap();
+        assert!(!proves(&Pair { key: other.key, ..leaf }, &ca.certificate, &names, now), "another key");
     }
 
     #[test]
     fn a_leaf_is_renewed_after_two_thirds_or_when_names_change() {
         let now = Timestamp::from_second(1_800_000_000).unwrap();
         let names = vec!["b.svc".to_owned(), "a.svc".to_owned()];
-        let leaf = make_leaf(&make_ca(now).unwrap(), &names, now).unwrap();
+        let leaf = make_leaf(&make_ca("CA", now).unwrap(), "leaf", &names, now).unwrap();
         let facts = Facts::read(&leaf.certificate).unwrap();
         assert_eq!(facts.names, ["a.svc", "b.svc"]);
         assert!(facts.serves(&names, now));

@@ -281,7 +281,7 @@ mod tests {
     #[test]
     fn an_issued_kubeconfig_is_one_that_we_would_accept() {
         let label = |text: &str| Label::parse(text).unwrap();
-        let ca = crate::certificate::make_ca(Timestamp::from_second(1_800_000_000).unwrap()).unwrap();
+        let ca = crate::certificate::make_ca("CA", Timestamp::from_second(1_800_000_000).unwrap()).unwrap();
         let request = Request {
             id: KubeconfigId(uuid::Uuid::from_u128(1)),
             project_id: ProjectId(uuid::Uuid::from_u128(2)),

@@ -8,6 +8,7 @@ pub mod bootstrap;
 pub mod certificate;
 pub mod client;
 pub mod clock;
+pub mod cluster_dns;
 pub mod credential;
 pub mod error;
 pub mod gateway;

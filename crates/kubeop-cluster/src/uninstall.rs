@@ -5,7 +5,7 @@
 
 use crate::bootstrap::{CRD, NAMESPACE, api, describe, kind, managed_by};
 use crate::error::{Doing, is_gone};
-use crate::hpa;
+use crate::{cluster_dns, hpa};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -70,6 +70,8 @@ pub async fn uninstall(client: &Client, items: &[Item]) -> Result<Vec<String>> {
             other => drop(other.doing(format_args!("removing {what}"))?),
         }
     }
+    // Now that the operator has no right to it any more.
+    cluster_dns::withdraw(client).await?;
     Ok(stays)
 }
 

@@ -82,7 +82,21 @@ pub mod reason {
     pub const NO_HOOKS: &str = "NoHooks";
     /// Another App holds the host.
     pub const HOST_TAKEN: &str = "HostTaken";
-    /// A policy does not allow the host.
+    /// No provider of DNS is configured; the resource is the claim of its host all the same.
+    pub const NO_PROVIDER: &str = "NoProvider";
+    /// What is configured as providers is not understood; nothing is published or issued until it is.
+    pub const PROVIDERS_UNREADABLE: &str = "ProvidersUnreadable";
+    /// No issuer is configured, or not the one that the certificate names.
+    pub const NO_ISSUER: &str = "NoIssuer";
+    /// The App that the resource names as its owner does not exist with that uid.
+    pub const OWNER_NOT_FOUND: &str = "OwnerNotFound";
+    /// What the host points at does not exist, or has no address yet.
+    pub const TARGET_NOT_FOUND: &str = "TargetNotFound";
+    /// The cluster's DNS is none that the stand-in zone can be put into.
+    pub const UNSUPPORTED_CLUSTER_DNS: &str = "UnsupportedClusterDNS";
+    /// A host of the certificate is not held by the certificate's owner.
+    pub const HOST_NOT_HELD: &str = "HostNotHeld";
+    /// A policy does not allow the host, or it is the cluster's own.
     pub const HOST_NOT_ALLOWED: &str = "HostNotAllowed";
     /// Pods are being replaced or started.
     pub const ROLLING_OUT: &str = "RollingOut";

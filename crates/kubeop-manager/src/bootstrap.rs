@@ -70,7 +70,8 @@ pub async fn attempt(manager: &Manager, row: &Cluster, metrics: MetricsWanted) -
             bootstrap::MetricsApi::Missing | bootstrap::MetricsApi::Foreign => None,
         };
         let policy = policy::current(&mut manager.store.read().await?.conn()).await?.raw;
-        let options = Options { version: manager.config.build.version.clone(), home, policy, metrics_server: server };
+        let version = manager.config.build.version.clone();
+        let options = Options { version, home, policy, metrics_server: server, mocks: row.with_mocks };
         let report = bootstrap::install(&connection.registered, &install::objects(&options)?, manager.instance).await?;
         if let Some(host) = &manager.host {
             host.start(row.id, &connection.kubeconfig, row.install_admission).await?;
@@ -103,6 +104,7 @@ pub async fn remove(manager: &Manager, row: &Cluster) -> Result<Vec<String>> {
         home: pods(manager, true),
         policy: RawPolicy::default(),
         metrics_server: Some(metrics_server(manager)),
+        mocks: true,
     };
     uninstall::uninstall(&connection.registered, &install::objects(&options)?).await
 }

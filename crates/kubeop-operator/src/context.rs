@@ -7,6 +7,7 @@ use crate::failure::Failures;
 use crate::grants::Grants;
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
+use crate::providers::{ClusterZone, SelfSigned};
 use crate::stores::Stores;
 use kube::Client;
 use kubeop_core::clock::Clock;
@@ -26,6 +27,10 @@ pub(crate) struct Context {
     pub(crate) grants: Grants,
     /// Failures in a row.
     pub(crate) failures: Failures,
+    /// Publishes hosts within the cluster.
+    pub(crate) zone: ClusterZone,
+    /// Issues certificates of a CA of our own.
+    pub(crate) self_signed: SelfSigned,
     /// Kubernetes Events.
     pub(crate) events: Events,
     /// Prometheus.

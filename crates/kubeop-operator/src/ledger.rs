@@ -9,7 +9,7 @@ use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::Resource;
 use kube::api::ObjectMeta;
-use kubeop_crds::DnsRecord;
+use kubeop_crds::{Certificate, DnsRecord};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Mutex;
@@ -36,6 +36,7 @@ tracked! {
     ResourceQuota => true,
     Deployment => true,
     DnsRecord => true,
+    Certificate => true,
     LimitRange => false,
     NetworkPolicy => false,
     RoleBinding => false,

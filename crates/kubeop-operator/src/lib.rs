@@ -10,9 +10,11 @@ mod grants;
 mod ledger;
 pub mod metrics;
 mod objects;
+mod providers;
 mod queues;
 mod readiness;
 mod reconcilers;
+mod secret;
 mod status;
 mod stores;
 mod watches;
@@ -112,6 +114,8 @@ async fn lead(config: Config, metrics: Metrics, over: CancellationToken) -> Resu
         ledger: ledger::Ledger::default(),
         grants: grants::Grants::default(),
         failures: failure::Failures::default(),
+        zone: providers::ClusterZone::default(),
+        self_signed: providers::SelfSigned::default(),
         events: Events::start(config.client.clone(), &config.identity),
         metrics,
     });
@@ -128,9 +132,11 @@ async fn lead(config: Config, metrics: Metrics, over: CancellationToken) -> Resu
         futures::future::pending::<()>().await;
     };
     let keeping = webhook::keep(config.client, config.certificates, config.clock, config.ids);
+    let zone = providers::keep_zone(&ctx);
     tokio::select! {
         () = reconciling => {}
         () = opening => {}
+        () = zone => {}
         () = keeping => {}
     }
     Ok(())

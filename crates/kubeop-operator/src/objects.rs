@@ -17,7 +17,7 @@ use kube::{Api, Client, ResourceExt};
 use kubeop_cluster::error::{Doing, is_conflict, is_gone};
 use kubeop_core::{Error, Result};
 use kubeop_crds::conditions::reason;
-use kubeop_crds::{DnsRecord, labels};
+use kubeop_crds::{Certificate, DnsRecord, labels};
 use kubeop_plan::identity::OwnedBy;
 use kubeop_plan::{Applied, Object, Prepared, Refusal};
 use serde::de::DeserializeOwned;
@@ -78,6 +78,16 @@ impl Served for DnsRecord {
     fn not_ours(&self) -> Refusal {
         let message = format!("host {} is held by another app", self.spec.host);
         Refusal::new(reason::HOST_TAKEN, message)
+    }
+}
+
+impl Served for Certificate {
+    fn api(client: &Client, _: Option<&str>) -> Api<Self> {
+        cluster_scoped(client)
+    }
+
+    fn is_owned(&self, owner: &OwnedBy) -> bool {
+        self.spec.owner.app_uid == owner.uid
     }
 }
 
@@ -211,7 +221,7 @@ fn terminating(status: &Status) -> bool {
 }
 
 /// A failed write as condition or failure.
-fn blocked(error: kube::Error, what: &str) -> Blocked {
+pub(crate) fn blocked(error: kube::Error, what: &str) -> Blocked {
     if let kube::Error::Api(status) = &error {
         if terminating(status) {
             return Refusal::new(reason::DELETING, format!("the namespace of {what} is being deleted")).into();

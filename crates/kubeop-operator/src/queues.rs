@@ -6,7 +6,7 @@
 use crate::context::Context;
 use futures::Stream;
 use kube::runtime::reflector::ObjectRef;
-use kubeop_crds::{App, Project, Tenant};
+use kubeop_crds::{App, Certificate, DnsRecord, Project, Tenant};
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,6 +22,10 @@ pub(crate) enum Trigger {
     Project(String),
     /// An app, by namespace and name.
     App(String, String),
+    /// A DNSRecord, by name.
+    Record(String),
+    /// A Certificate, by name.
+    Certificate(String),
 }
 
 /// How long changes are collected that only move figures.
@@ -35,6 +39,8 @@ pub(crate) struct Queues {
     tenants: mpsc::Sender<ObjectRef<Tenant>>,
     projects: mpsc::Sender<ObjectRef<Project>>,
     apps: mpsc::Sender<ObjectRef<App>>,
+    records: mpsc::Sender<ObjectRef<DnsRecord>>,
+    certificates: mpsc::Sender<ObjectRef<Certificate>>,
     waiting: Arc<Mutex<HashSet<Trigger>>>,
     open: Arc<AtomicBool>,
 }
@@ -44,6 +50,8 @@ pub(crate) struct Receivers {
     pub(crate) tenants: mpsc::Receiver<ObjectRef<Tenant>>,
     pub(crate) projects: mpsc::Receiver<ObjectRef<Project>>,
     pub(crate) apps: mpsc::Receiver<ObjectRef<App>>,
+    pub(crate) records: mpsc::Receiver<ObjectRef<DnsRecord>>,
+    pub(crate) certificates: mpsc::Receiver<ObjectRef<Certificate>>,
 }
 
 /// Both sides.
@@ -51,8 +59,18 @@ pub(crate) fn queues() -> (Queues, Receivers) {
     let (tenants, r_tenants) = mpsc::channel(QUEUE);
     let (projects, r_projects) = mpsc::channel(QUEUE);
     let (apps, r_apps) = mpsc::channel(QUEUE);
-    let queues = Queues { tenants, projects, apps, waiting: Arc::default(), open: Arc::default() };
-    (queues, Receivers { tenants: r_tenants, projects: r_projects, apps: r_apps })
+    let (records, r_records) = mpsc::channel(QUEUE);
+    let (certificates, r_certificates) = mpsc::channel(QUEUE);
+    let (waiting, open) = (Arc::default(), Arc::default());
+    let queues = Queues { tenants, projects, apps, records, certificates, waiting, open };
+    let receivers = Receivers {
+        tenants: r_tenants,
+        projects: r_projects,
+        apps: r_apps,
+        records: r_records,
+        certificates: r_certificates,
+    };
+    (queues, receivers)
 }
 
 /// A receiver as the stream that a controller takes.
@@ -82,6 +100,12 @@ impl Queues {
         for app in ctx.stores.apps.state() {
             self.now(Trigger::App(app.metadata.namespace.clone().unwrap_or_default(), name(&app.metadata))).await;
         }
+        for record in ctx.stores.records.state() {
+            self.now(Trigger::Record(name(&record.metadata))).await;
+        }
+        for certificate in ctx.stores.certificates.state() {
+            self.now(Trigger::Certificate(name(&certificate.metadata))).await;
+        }
     }
 
     /// Queues at once.
@@ -93,6 +117,8 @@ impl Queues {
         match trigger {
             Trigger::Tenant(name) => drop(self.tenants.send(ObjectRef::new(&name)).await),
             Trigger::Project(name) => drop(self.projects.send(ObjectRef::new(&name)).await),
+            Trigger::Record(name) => drop(self.records.send(ObjectRef::new(&name)).await),
+            Trigger::Certificate(name) => drop(self.certificates.send(ObjectRef::new(&name)).await),
             Trigger::App(namespace, name) => drop(self.apps.send(ObjectRef::new(&name).within(&namespace)).await),
         }
     }

@@ -24,7 +24,13 @@ pub(crate) trait Conditioned: Serialize + PartialEq + Sync {
 macro_rules! conditioned {
     ($($status:ty),*) => { $(impl Conditioned for $status { fn conditions(&self) -> &[Condition] { &self.conditions } })* };
 }
-conditioned!(kubeop_crds::TenantStatus, kubeop_crds::ProjectStatus, kubeop_crds::AppStatus);
+conditioned!(
+    kubeop_crds::TenantStatus,
+    kubeop_crds::ProjectStatus,
+    kubeop_crds::AppStatus,
+    kubeop_crds::DnsRecordStatus,
+    kubeop_crds::CertificateStatus
+);
 
 /// Writes `after` where it differs from `before`.
 pub(crate) async fn write<K, S>(ctx: &Context, api: &Api<K>, object: &K, before: Option<&S>, after: &S) -> Result<()>
@@ -65,7 +71,14 @@ fn tell<K: Resource<DynamicType = ()>>(ctx: &Context, object: &K, before: &[Cond
     if !turned || passing.contains(&ready.reason.as_str()) {
         return;
     }
-    let calm = [reason::DELETING, reason::SUSPENDED, reason::ROLLING_OUT, reason::WAITING_FOR_PROJECT];
+    let calm = [
+        reason::DELETING,
+        reason::SUSPENDED,
+        reason::ROLLING_OUT,
+        reason::WAITING_FOR_PROJECT,
+        reason::NO_PROVIDER,
+        reason::TARGET_NOT_FOUND,
+    ];
     let good = ready.status == "True" || calm.contains(&ready.reason.as_str());
     let note = if ready.message.is_empty() { format!("{} is ready", K::kind(&())) } else { ready.message.clone() };
     ctx.events.tell(object.object_ref(&()), good, "Reconcile", &ready.reason, &note);

@@ -6,9 +6,10 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ResourceQuota};
 use kube::runtime::reflector::{ObjectRef, Store, store, store::Writer};
 use kubeop_core::{Error, Result};
-use kubeop_crds::{App, DnsRecord, Project, Tenant, labels};
+use kubeop_crds::{App, Certificate, DnsRecord, Owner, Project, Tenant, labels};
 use kubeop_plan::policy::{self, Published};
 use kubeop_plan::project::build::QUOTA;
+use kubeop_plan::providers::{self, Providers};
 use std::sync::Arc;
 
 /// Read sides.
@@ -18,10 +19,12 @@ pub(crate) struct Stores {
     pub(crate) projects: Store<Project>,
     pub(crate) apps: Store<App>,
     pub(crate) records: Store<DnsRecord>,
+    pub(crate) certificates: Store<Certificate>,
     pub(crate) namespaces: Store<Namespace>,
     pub(crate) quotas: Store<ResourceQuota>,
     pub(crate) deployments: Store<Deployment>,
     pub(crate) policy: Store<ConfigMap>,
+    pub(crate) providers: Store<ConfigMap>,
 }
 
 /// Write sides, one for each watch.
@@ -30,10 +33,12 @@ pub(crate) struct Writers {
     pub(crate) projects: Writer<Project>,
     pub(crate) apps: Writer<App>,
     pub(crate) records: Writer<DnsRecord>,
+    pub(crate) certificates: Writer<Certificate>,
     pub(crate) namespaces: Writer<Namespace>,
     pub(crate) quotas: Writer<ResourceQuota>,
     pub(crate) deployments: Writer<Deployment>,
     pub(crate) policy: Writer<ConfigMap>,
+    pub(crate) providers: Writer<ConfigMap>,
 }
 
 /// Empty stores.
@@ -42,21 +47,27 @@ pub(crate) fn stores() -> (Stores, Writers) {
     let (projects, w_projects) = store();
     let (apps, w_apps) = store();
     let (records, w_records) = store();
+    let (certificates, w_certificates) = store();
     let (namespaces, w_namespaces) = store();
     let (quotas, w_quotas) = store();
     let (deployments, w_deployments) = store();
     let (policy, w_policy) = store();
+    let (providers, w_providers) = store();
     let writers = Writers {
         tenants: w_tenants,
         projects: w_projects,
         apps: w_apps,
         records: w_records,
+        certificates: w_certificates,
         namespaces: w_namespaces,
         quotas: w_quotas,
         deployments: w_deployments,
         policy: w_policy,
+        providers: w_providers,
     };
-    (Stores { tenants, projects, apps, records, namespaces, quotas, deployments, policy }, writers)
+    let stores =
+        Stores { tenants, projects, apps, records, certificates, namespaces, quotas, deployments, policy, providers };
+    (stores, writers)
 }
 
 impl Stores {
@@ -70,6 +81,8 @@ impl Stores {
         self.namespaces.wait_until_ready().await.map_err(dropped)?;
         self.quotas.wait_until_ready().await.map_err(dropped)?;
         self.deployments.wait_until_ready().await.map_err(dropped)?;
+        self.certificates.wait_until_ready().await.map_err(dropped)?;
+        self.providers.wait_until_ready().await.map_err(dropped)?;
         self.policy.wait_until_ready().await.map_err(dropped)
     }
 
@@ -79,6 +92,28 @@ impl Stores {
             Some(map) => policy::from_config_map(map),
             None => Err(Error::unavailable(format!("ConfigMap {} in kubeop-system is missing", policy::NAME))),
         }
+    }
+
+    /// The providers, as ConfigMap `kubeop-providers` says them; none without it.
+    pub(crate) fn configured_providers(&self) -> Result<Providers> {
+        self.providers.state().first().map_or(Ok(Providers::default()), |map| providers::from_config_map(map))
+    }
+
+    /// The namespace of an owner of hosts, if App and Project are there with the uids it names, and stay.
+    pub(crate) fn home_of(&self, owner: &Owner) -> Option<String> {
+        let project = self.project(&owner.project)?;
+        let name = &project.spec.namespace;
+        let namespace = self.namespace(name)?;
+        let app = self.apps.get(&ObjectRef::new(&owner.app).within(name))?;
+        let stays = [&project.metadata, &namespace.metadata, &app.metadata]
+            .into_iter()
+            .all(|meta| meta.deletion_timestamp.is_none());
+        let is = |uid: Option<&String>, wanted: &String| uid == Some(wanted);
+        let marked = namespace.metadata.annotations.as_ref().and_then(|all| all.get(labels::OWNER_UID));
+        let theirs = is(project.metadata.uid.as_ref(), &owner.project_uid)
+            && is(marked, &owner.project_uid)
+            && is(app.metadata.uid.as_ref(), &owner.app_uid);
+        (stays && theirs).then(|| name.clone())
     }
 
     /// The projects of a tenant.

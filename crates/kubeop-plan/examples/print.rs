@@ -25,6 +25,7 @@ fn install(url: Option<String>) -> Result<Vec<Value>, Box<dyn Error>> {
         home: Home::Process(url),
         policy: RawPolicy::default(),
         metrics_server: None,
+        mocks: false,
     };
     install::objects(&options)?.into_iter().map(|item| Ok(serde_json::to_value(item.object)?)).collect()
 }
@@ -57,6 +58,7 @@ fn project(input: &Value) -> Result<Vec<Value>, Box<dyn Error>> {
             pod_security: valid.pod_security,
             suspended: valid.suspended,
             policy: &policy,
+            issuer: None,
         };
         let valid = app::validate(&serde_json::from_value(resource.clone())?, &around)?;
         let all = app::build(&valid);

@@ -3,7 +3,7 @@
 //! Invariant: the reason is one of `kubeop_crds::conditions::reason`, the message is for the resource's owner.
 
 use kubeop_core::Error;
-use kubeop_crds::conditions::reason;
+use kubeop_crds::conditions::{Finding, READY, RECONCILING, STALLED, reason};
 use std::fmt;
 
 /// What the validating functions return.
@@ -36,6 +36,14 @@ impl Refusal {
             reason::INVALID | reason::UNSUPPORTED_DELIVERY | reason::UNSUPPORTED_HOOKS | reason::IMAGE_NOT_ALLOWED
         )
     }
+}
+
+/// The conditions that say so: not ready, and on the way or stuck.
+pub fn findings(refusal: &Refusal) -> Vec<Finding> {
+    let stuck = if refusal.may_pass() { RECONCILING } else { STALLED };
+    [(READY, false), (stuck, true)]
+        .map(|(type_, holds)| Finding::new(type_, holds, refusal.reason, refusal.message.clone()))
+        .into()
 }
 
 impl From<Error> for Refusal {

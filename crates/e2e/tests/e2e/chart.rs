@@ -114,6 +114,7 @@ async fn holds_the_objects_of_the_install_table() -> Result<()> {
         home: Home::Pods(Pods { image: "kubeop".to_owned(), admission: true }),
         policy: RawPolicy::default(),
         metrics_server: None,
+        mocks: true,
     };
     let mut compared = 0;
     for item in install::objects(&options)? {

@@ -10,6 +10,7 @@ mod compose;
 mod crash;
 mod deleting;
 mod install;
+mod mocks;
 mod operations;
 mod outage;
 mod policy;

@@ -3,6 +3,7 @@
 
 mod chart;
 mod faults;
+mod hosts;
 mod metrics;
 mod packets;
 mod seeds;

@@ -63,6 +63,7 @@ async fn prepared() -> Client {
         home: Home::Process(None),
         policy: RawPolicy::default(),
         metrics_server: None,
+        mocks: false,
     };
     bootstrap::install(&client, &install::objects(&options).unwrap(), INSTANCE).await.unwrap();
     client
@@ -123,7 +124,7 @@ async fn an_unreachable_or_untrusted_server_is_told_in_a_sentence_within_five_se
     };
     // Takes connections and never says a word.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let other_ca = kubeop_cluster::certificate::make_ca(Timestamp::from_second(1_700_000_000).unwrap()).unwrap();
+    let other_ca = kubeop_cluster::certificate::make_ca("CA", Timestamp::from_second(1_700_000_000).unwrap()).unwrap();
     for (client, needle) in [
         (at("https://127.0.0.1:1", ours.trust().clone()), "connection refused"),
         (at(&format!("https://{}", silent.local_addr().unwrap()), ours.trust().clone()), "in time"),

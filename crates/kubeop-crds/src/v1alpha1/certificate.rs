@@ -36,7 +36,7 @@ pub struct CertificateSpec {
     pub host: String,
     /// Further host names of the same owner.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend("maxItems" = 32, "x-kubernetes-list-type" = "set"))]
+    #[schemars(extend("maxItems" = 63, "x-kubernetes-list-type" = "set"))]
     pub additional_hosts: Vec<String>,
     /// The App that holds the certificate. Immutable.
     #[x_kube(validation = Rule::new("self == oldSelf").message("a certificate stays with its App: spec.owner cannot be changed"))]

@@ -3,6 +3,8 @@
 //! Invariant: only `apply` and `status` (and `delete`) write to the cluster; the other steps read stores and compute.
 
 mod app;
+mod certificate;
+mod dns_record;
 mod project;
 mod tenant;
 
@@ -34,6 +36,8 @@ pub(crate) async fn run(ctx: &Arc<Context>, receivers: Receivers, over: &Cancell
         control(ctx, stores.tenants.clone(), stream(receivers.tenants), over, tenant::reconcile),
         control(ctx, stores.projects.clone(), stream(receivers.projects), over, project::reconcile),
         control(ctx, stores.apps.clone(), stream(receivers.apps), over, app::reconcile),
+        control(ctx, stores.records.clone(), stream(receivers.records), over, dns_record::reconcile),
+        control(ctx, stores.certificates.clone(), stream(receivers.certificates), over, certificate::reconcile),
     );
 }
 

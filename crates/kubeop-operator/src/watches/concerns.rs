@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ResourceQuota};
 use kube::api::ObjectMeta;
 use kube::{Resource, ResourceExt};
 use kubeop_crds::conditions::{READY, find, reason};
-use kubeop_crds::{App, DnsRecord, Project, Tenant, labels};
+use kubeop_crds::{App, Certificate, DnsRecord, Owner, Project, Tenant, labels};
 use kubeop_plan::project::status::quota_in_force;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -92,17 +92,63 @@ impl Watch {
             // A project that is being deleted waits for its apps.
             Change::Gone(app) => {
                 let project = app.namespace().and_then(|namespace| self.project_of(&namespace));
-                Told { now: project.map(Trigger::Project).into_iter().collect(), ..Told::default() }
+                let mut now: Vec<Trigger> = project.map(Trigger::Project).into_iter().collect();
+                now.extend(self.held_by(&app.uid().unwrap_or_default()));
+                Told { now, ..Told::default() }
             }
         }
+    }
+
+    /// The hosts and certificates that an App holds.
+    fn held_by(&self, app_uid: &str) -> Vec<Trigger> {
+        let records = self.ctx.stores.records.state_filter(|record| record.spec.owner.app_uid == app_uid);
+        let mut held: Vec<Trigger> = records.iter().map(|record| Trigger::Record(record.name_any())).collect();
+        held.extend(self.certificates_of(app_uid));
+        held
+    }
+
+    fn certificates_of(&self, app_uid: &str) -> Vec<Trigger> {
+        let all = self.ctx.stores.certificates.state_filter(|one| one.spec.owner.app_uid == app_uid);
+        all.iter().map(|one| Trigger::Certificate(one.name_any())).collect()
+    }
+
+    fn app_of(&self, owner: &Owner) -> Option<Trigger> {
+        let project = self.ctx.stores.project(&owner.project)?;
+        Some(Trigger::App(project.spec.namespace.clone(), owner.app.clone()))
+    }
+
+    /// Whose change concerns nobody but the owner.
+    pub(super) fn nobody_else(_: &Self, _: &ObjectMeta) -> Vec<Trigger> {
+        Vec::new()
+    }
+
+    /// The hosts that may lead to a Service or Ingress.
+    pub(super) fn hosts_behind(&self, meta: &ObjectMeta) -> Vec<Trigger> {
+        let Some(owner) = meta.annotations.as_ref().and_then(|all| all.get(labels::OWNER_UID)) else {
+            return Vec::new();
+        };
+        let records = self.ctx.stores.records.state_filter(|record| record.spec.owner.app_uid == *owner);
+        records.iter().map(|record| Trigger::Record(record.name_any())).collect()
+    }
+
+    pub(super) fn certificate(&self, change: Change<'_, Certificate>) -> Told {
+        let (Change::Now(certificate, _) | Change::Gone(certificate)) = &change;
+        let mut now: Vec<Trigger> = self.app_of(&certificate.spec.owner).into_iter().collect();
+        if matches!(change, Change::Now(..)) {
+            now.push(Trigger::Certificate(certificate.name_any()));
+        }
+        Told { now, ..Told::default() }
     }
 
     pub(super) fn record(&self, change: Change<'_, DnsRecord>) -> Told {
         let mut told = Told::default();
         let (Change::Now(record, _) | Change::Gone(record)) = &change;
-        let owner = &record.spec.owner;
-        if let Some(project) = self.ctx.stores.project(&owner.project) {
-            told.now.push(Trigger::App(project.spec.namespace.clone(), owner.app.clone()));
+        told.now.extend(self.app_of(&record.spec.owner));
+        told.now.extend(self.certificates_of(&record.spec.owner.app_uid));
+        if matches!(change, Change::Now(..)) {
+            told.now.push(Trigger::Record(record.name_any()));
+        } else {
+            self.ctx.zone.look();
         }
         if matches!(change, Change::Gone(_)) {
             // The host is free for whoever was told that it is taken.
@@ -144,6 +190,25 @@ impl Watch {
     pub(super) fn deployment(&self, change: Change<'_, Deployment>) -> Told {
         let (Change::Now(deployment, _) | Change::Gone(deployment)) = change;
         Told { now: self.owner(deployment.meta()).into_iter().collect(), ..Told::default() }
+    }
+
+    pub(super) fn providers(&self, change: Change<'_, ConfigMap>) -> Told {
+        let (Change::Now(map, _) | Change::Gone(map)) = &change;
+        let before = if let Change::Now(_, before) = &change { *before } else { None };
+        let print = print(&map.data);
+        if before == Some(print) {
+            return Told { remember: Some(print), ..Told::default() };
+        }
+        let stores = &self.ctx.stores;
+        let apps = stores.apps.state_filter(|app| !app.spec.host_texts().is_empty());
+        let apps = apps.iter().map(|app| Trigger::App(app.namespace().unwrap_or_default(), app.name_any()));
+        let records = stores.records.state();
+        let certificates = stores.certificates.state();
+        let now = apps
+            .chain(records.iter().map(|record| Trigger::Record(record.name_any())))
+            .chain(certificates.iter().map(|one| Trigger::Certificate(one.name_any())))
+            .collect();
+        Told { now, remember: Some(print), ..Told::default() }
     }
 
     pub(super) fn policy(&self, change: Change<'_, ConfigMap>) -> Told {

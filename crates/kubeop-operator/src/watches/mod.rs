@@ -21,7 +21,7 @@ use kube::runtime::watcher::{Config, Event};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Resource, ResourceExt};
 use kubeop_core::name::{ACCESS_NAMESPACE, SYSTEM_NAMESPACE};
-use kubeop_crds::{App, DnsRecord, Project, Tenant, labels};
+use kubeop_crds::{App, Certificate, DnsRecord, Project, Tenant, labels};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::{HashMap, HashSet};
@@ -45,12 +45,14 @@ pub(crate) fn start(ctx: &Arc<Context>, queues: &Queues, writers: Writers) -> Jo
     let all = Config::default();
     let of_projects = Config::default().labels(labels::PROJECT_ID);
     let of_apps = Config::default().labels(labels::APP_ID);
-    let policy = Config::default().fields(&format!("metadata.name={}", kubeop_plan::policy::NAME));
+    let named = |name: &str| Config::default().fields(&format!("metadata.name={name}"));
 
     tasks.spawn(watch.clone().resources(Api::<Tenant>::all(client()), all.clone(), writers.tenants, Watch::tenant));
     tasks.spawn(watch.clone().resources(Api::<Project>::all(client()), all.clone(), writers.projects, Watch::project));
     tasks.spawn(watch.clone().resources(Api::<App>::all(client()), all.clone(), writers.apps, Watch::app));
-    tasks.spawn(watch.clone().objects(Api::<DnsRecord>::all(client()), all, writers.records, Watch::record));
+    tasks.spawn(watch.clone().objects(Api::<DnsRecord>::all(client()), all.clone(), writers.records, Watch::record));
+    let certificates = Api::<Certificate>::all(client());
+    tasks.spawn(watch.clone().objects(certificates, all, writers.certificates, Watch::certificate));
     tasks.spawn(watch.clone().objects(
         Api::<Namespace>::all(client()),
         of_projects.clone(),
@@ -70,18 +72,22 @@ pub(crate) fn start(ctx: &Arc<Context>, queues: &Queues, writers: Writers) -> Jo
         Watch::deployment,
     ));
     let maps = Api::<ConfigMap>::namespaced(client(), SYSTEM_NAMESPACE);
-    tasks.spawn(watch.clone().resources(maps, policy, writers.policy, Watch::policy));
+    let (policy, providers) = (named(kubeop_plan::policy::NAME), named(kubeop_plan::providers::NAME));
+    tasks.spawn(watch.clone().resources(maps.clone(), policy, writers.policy, Watch::policy));
+    tasks.spawn(watch.clone().resources(maps, providers, writers.providers, Watch::providers));
 
-    tasks.spawn(watch.clone().metadata(Api::<PartialObjectMeta<LimitRange>>::all(client()), of_projects.clone()));
-    tasks.spawn(watch.clone().metadata(Api::<PartialObjectMeta<NetworkPolicy>>::all(client()), of_projects.clone()));
-    tasks.spawn(watch.clone().metadata(Api::<PartialObjectMeta<RoleBinding>>::all(client()), of_projects.clone()));
-    tasks.spawn(
-        watch
-            .clone()
-            .metadata(Api::<PartialObjectMeta<ServiceAccount>>::namespaced(client(), ACCESS_NAMESPACE), of_projects),
-    );
-    tasks.spawn(watch.clone().metadata(Api::<PartialObjectMeta<Service>>::all(client()), of_apps.clone()));
-    tasks.spawn(watch.metadata(Api::<PartialObjectMeta<Ingress>>::all(client()), of_apps));
+    let ranges = Api::<PartialObjectMeta<LimitRange>>::all(client());
+    tasks.spawn(watch.clone().metadata(ranges, of_projects.clone(), Watch::nobody_else));
+    let fences = Api::<PartialObjectMeta<NetworkPolicy>>::all(client());
+    tasks.spawn(watch.clone().metadata(fences, of_projects.clone(), Watch::nobody_else));
+    let bindings = Api::<PartialObjectMeta<RoleBinding>>::all(client());
+    tasks.spawn(watch.clone().metadata(bindings, of_projects.clone(), Watch::nobody_else));
+    let accounts = Api::<PartialObjectMeta<ServiceAccount>>::namespaced(client(), ACCESS_NAMESPACE);
+    tasks.spawn(watch.clone().metadata(accounts, of_projects, Watch::nobody_else));
+    let services = Api::<PartialObjectMeta<Service>>::all(client());
+    tasks.spawn(watch.clone().metadata(services, of_apps.clone(), Watch::hosts_behind));
+    let ingresses = Api::<PartialObjectMeta<Ingress>>::all(client());
+    tasks.spawn(watch.metadata(ingresses, of_apps, Watch::hosts_behind));
     tasks
 }
 
@@ -190,9 +196,13 @@ impl Watch {
         }
     }
 
-    /// Follows a kind that we make and never read: its metadata only.
-    async fn metadata<K>(self, api: Api<PartialObjectMeta<K>>, config: Config)
-    where
+    /// Follows a kind that we make and whose content no watch reads: its metadata only. `others` are concerned besides the owner, by every change.
+    async fn metadata<K>(
+        self,
+        api: Api<PartialObjectMeta<K>>,
+        config: Config,
+        others: fn(&Self, &ObjectMeta) -> Vec<Trigger>,
+    ) where
         K: Tracked + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
     {
         let mut listed = Listed::default();
@@ -202,14 +212,16 @@ impl Watch {
                 Ok(Event::Init) => listed.begin(),
                 Ok(Event::Apply(object) | Event::InitApply(object)) => {
                     listed.note(&object.metadata);
+                    let mut now = others(&self, &object.metadata);
                     if self.ctx.ledger.seen::<K>(&object.metadata, metadata_state(&object.metadata)) {
-                        let now = self.owner(&object.metadata).into_iter().collect();
-                        self.tell(Told { now, ..Told::default() }).await;
+                        now.extend(self.owner(&object.metadata));
                     }
+                    self.tell(Told { now, ..Told::default() }).await;
                 }
                 Ok(Event::Delete(object)) => {
                     self.ctx.ledger.gone::<K>(&object.metadata);
-                    let now = self.owner(&object.metadata).into_iter().collect();
+                    let mut now = others(&self, &object.metadata);
+                    now.extend(self.owner(&object.metadata));
                     self.tell(Told { now, ..Told::default() }).await;
                 }
                 Ok(Event::InitDone) => self.relisted::<K>(&mut listed).await,

@@ -2,11 +2,16 @@
 //!
 //! Invariant: a leaf is made only of a CA that the API server already trusts, unless nothing usable was there before.
 
+use crate::secret::text;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kubeop_cluster::certificate::{Facts, Pair, make_ca, make_leaf};
 use kubeop_core::Result;
 use secrecy::SecretString;
+
+/// Names in the certificates, for people.
+const CA: &str = "kubeOP admission CA";
+const LEAF: &str = "kubeop-admission";
 
 /// What the Secret is to hold next.
 pub(super) struct Next {
@@ -39,7 +44,7 @@ pub(super) fn decide(
     let ca_key = SecretString::from(ca_key);
     if now >= ca_facts.renewal() && certificates(&bundle).len() == 1 {
         // The next CA stands in front; the leaf stays until the API server trusts both.
-        let ca = make_ca(now)?;
+        let ca = make_ca(CA, now)?;
         let leaf = Pair { certificate: leaf, key: SecretString::from(leaf_key) };
         return Ok(Some(Next { leaf, bundle: format!("{}{bundle}", ca.certificate), ca_key: ca.key }));
     }
@@ -60,17 +65,13 @@ pub(super) fn decide(
         return Ok(None);
     }
     let ca = Pair { certificate: signer, key: ca_key.clone() };
-    Ok(Some(Next { leaf: make_leaf(&ca, names, now)?, bundle, ca_key }))
+    Ok(Some(Next { leaf: make_leaf(&ca, LEAF, names, now)?, bundle, ca_key }))
 }
 
 /// Nothing usable is there: a CA and a leaf at once.
 fn first(names: &[String], now: Timestamp) -> Result<Next> {
-    let ca = make_ca(now)?;
-    Ok(Next { leaf: make_leaf(&ca, names, now)?, bundle: ca.certificate, ca_key: ca.key })
-}
-
-pub(super) fn text(secret: &Secret, key: &str) -> Option<String> {
-    String::from_utf8(secret.data.as_ref()?.get(key)?.0.clone()).ok().filter(|text| !text.is_empty())
+    let ca = make_ca(CA, now)?;
+    Ok(Next { leaf: make_leaf(&ca, LEAF, names, now)?, bundle: ca.certificate, ca_key: ca.key })
 }
 
 /// The certificates of a bundle, each as PEM.
@@ -127,7 +128,7 @@ mod tests {
         // Two thirds of the CA's life: first both CAs are published with the old leaf, then the leaf is made anew.
         let at = start + CA_LIFE * 2 / 3;
         let old_leaf =
-            make_leaf(&Pair { certificate: made.bundle.clone(), key: made.ca_key.clone() }, &names, at).unwrap();
+            make_leaf(&Pair { certificate: made.bundle.clone(), key: made.ca_key.clone() }, LEAF, &names, at).unwrap();
         let live = secret(&Next { leaf: old_leaf.clone(), bundle: made.bundle.clone(), ca_key: made.ca_key.clone() });
         let at = at + SignedDuration::from_hours(24);
         let both = decide(Some(&live), &names, Some(&trusts(&made)), at).unwrap().unwrap();
@@ -148,6 +149,7 @@ mod tests {
         let end = start + CA_LIFE + SignedDuration::from_hours(1);
         let leaf = make_leaf(
             &Pair { certificate: certificates(&switched.bundle)[0].clone(), key: switched.ca_key.clone() },
+            LEAF,
             &names,
             end,
         )

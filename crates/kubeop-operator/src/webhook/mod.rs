@@ -6,7 +6,8 @@
 mod certificate;
 
 use crate::Certificates;
-use certificate::{decide, text};
+use crate::secret::text;
+use certificate::decide;
 use futures::StreamExt;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::admissionregistration::v1::{ValidatingWebhook, ValidatingWebhookConfiguration};

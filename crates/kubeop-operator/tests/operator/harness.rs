@@ -13,7 +13,7 @@ use kubeop_core::clock::{IdSource, SystemClock, SystemIds};
 use kubeop_core::id::InstanceId;
 use kubeop_core::policy::RawPolicy;
 use kubeop_crds::conditions::{READY, find};
-use kubeop_crds::{App, DnsRecord, Project, Tenant};
+use kubeop_crds::{App, Certificate, DnsRecord, Project, Tenant};
 use kubeop_plan::install::{self, Home, Options};
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -64,6 +64,7 @@ fn operator() -> Arc<Running> {
                 home: Home::Process(None),
                 policy: RawPolicy::default(),
                 metrics_server: None,
+                mocks: true,
             };
             bootstrap::install(&registered, &install::objects(&options).unwrap(), INSTANCE).await.unwrap();
             publish(&registered, &usual_policy()).await;
@@ -289,7 +290,7 @@ macro_rules! scoped {
 }
 
 scoped! {
-    cluster: Tenant, Project, DnsRecord, Namespace,
+    cluster: Tenant, Project, DnsRecord, Certificate, Namespace,
         k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
     namespaced: App, ResourceQuota, LimitRange, NetworkPolicy, RoleBinding, ServiceAccount,
         k8s_openapi::api::apps::v1::Deployment, k8s_openapi::api::core::v1::Service, k8s_openapi::api::core::v1::Secret,

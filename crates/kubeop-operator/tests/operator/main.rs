@@ -9,5 +9,6 @@
 
 mod apps;
 mod harness;
+mod hosts;
 mod projects;
 mod webhook;

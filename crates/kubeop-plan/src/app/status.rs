@@ -97,11 +97,7 @@ pub fn findings(progress: &Progress<'_>) -> Vec<Finding> {
 }
 
 fn refused(refusal: &Refusal) -> Vec<Finding> {
-    let stuck = if refusal.may_pass() { RECONCILING } else { STALLED };
-    let mut found = vec![
-        Finding::new(READY, false, refusal.reason, refusal.message.clone()),
-        Finding::new(stuck, true, refusal.reason, refusal.message.clone()),
-    ];
+    let mut found = crate::refusal::findings(refusal);
     let (type_, all) = match refusal.reason {
         reason::IMAGE_NOT_ALLOWED => (IMAGE_ALLOWED, &[HOOKS_SUCCEEDED, AVAILABLE, PROGRESSING][..]),
         reason::UNSUPPORTED_HOOKS => (HOOKS_SUCCEEDED, &[IMAGE_ALLOWED, AVAILABLE, PROGRESSING][..]),
@@ -229,6 +225,7 @@ mod tests {
         let applied = Resources {
             dns_records: Vec::new(),
             deployment: prepared.deployment.applied(live),
+            certificate: None,
             service: None,
             ingress: None,
         };

@@ -6,6 +6,7 @@ use super::compute::{self, Compute};
 use super::mounts::{self, Mounts};
 use super::ports::{self, ValidPort};
 use crate::identity::{Identity, OwnedBy, id};
+use crate::providers::Issuer;
 use crate::refusal::{Refusal, Validated};
 use k8s_openapi::api::core::v1::EnvVar;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -30,6 +31,8 @@ pub struct Surroundings<'a> {
     pub suspended: bool,
     /// The platform policy.
     pub policy: &'a PlatformPolicy,
+    /// Who issues certificates, if anybody does.
+    pub issuer: Option<Issuer>,
 }
 
 /// How pods are replaced.
@@ -68,6 +71,8 @@ pub struct ValidApp {
     pub ports: Vec<ValidPort>,
     /// Hosts, canonical, each once.
     pub hosts: Vec<Host>,
+    /// Who issues certificates for them, if anybody does.
+    pub issuer: Option<Issuer>,
     /// The container's command, if replaced.
     pub command: Vec<String>,
     /// The container's arguments, if replaced.
@@ -117,6 +122,7 @@ pub fn validate(app: &App, around: &Surroundings<'_>) -> Validated<ValidApp> {
         suspended,
         ports,
         hosts,
+        issuer: around.issuer,
         compute: compute::validate(block.resources.as_ref())?,
         rollout: rollout(&block)?,
         mounts: mounts::validate(&block)?,
@@ -233,6 +239,7 @@ pub(crate) mod tests {
             pod_security: PodSecurity::Baseline,
             suspended: false,
             policy: &policy,
+            issuer: None,
         };
         validate(app, &around)
     }

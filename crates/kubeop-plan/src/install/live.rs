@@ -51,7 +51,8 @@ mod tests {
     #[test]
     fn replicas_only_grow() {
         let home = Home::Pods(Pods { image: "kubeop".to_owned(), admission: true });
-        let options = Options { version: "1".to_owned(), home, policy: RawPolicy::default(), metrics_server: None };
+        let (version, policy) = ("1".to_owned(), RawPolicy::default());
+        let options = Options { version, home, policy, metrics_server: None, mocks: false };
         let items = objects(&options).unwrap();
         let of = |name: &str| {
             let deployment = |object: &&DynamicObject| {

@@ -15,6 +15,7 @@ pub use metrics_server::MetricsServer;
 pub use pods::Pods;
 pub use webhook::WebhookTarget;
 
+use crate::providers::{self, Providers};
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use kube::core::DynamicObject;
 use kube::core::ObjectMeta;
@@ -36,6 +37,8 @@ pub struct Options {
     pub policy: RawPolicy,
     /// A metrics server, if it is to be installed too.
     pub metrics_server: Option<MetricsServer>,
+    /// Whether the built-in stand-ins for outside providers are configured.
+    pub mocks: bool,
 }
 
 /// Where operator and admission run.
@@ -99,7 +102,11 @@ pub fn objects(options: &Options) -> Result<Vec<Item>> {
     for name in [names::MANAGER_ACCOUNT, names::OPERATOR_ACCOUNT, names::ADMISSION_ACCOUNT] {
         table.push(account(name))?;
     }
-    let rights = roles::all();
+    let mut rights = roles::all();
+    if options.mocks {
+        table.push(providers::to_config_map(Providers::MOCKS))?;
+        rights.extend(roles::mocks());
+    }
     for role in rights.cluster_roles {
         table.push(role)?;
     }
@@ -191,7 +198,7 @@ mod tests {
 
     fn options() -> Options {
         let home = Home::Pods(Pods { image: "ghcr.io/kubeop/kubeop:1.2.3".to_owned(), admission: true });
-        Options { version: "1.2.3".to_owned(), home, policy: RawPolicy::default(), metrics_server: None }
+        Options { version: "1.2.3".to_owned(), home, policy: RawPolicy::default(), metrics_server: None, mocks: false }
     }
 
     #[test]
@@ -258,5 +265,18 @@ mod tests {
         assert!(!named(&options()));
         let server = MetricsServer { image: "metrics-server".to_owned(), insecure_kubelets: false };
         assert!(named(&Options { metrics_server: Some(server), ..options() }));
+    }
+
+    #[test]
+    fn mocks_add_their_configuration_and_their_rights_and_change_nothing_else() {
+        let texts = |mocks| -> Vec<String> {
+            let items = objects(&Options { mocks, ..options() }).unwrap();
+            items.iter().map(|item| serde_json::to_string(&item.object).unwrap()).collect()
+        };
+        let (with, without) = (texts(true), texts(false));
+        assert!(without.iter().all(|object| with.contains(object)));
+        let added: Vec<&String> = with.iter().filter(|object| !without.contains(object)).collect();
+        assert_eq!(added.len(), 5, "{added:#?}");
+        assert!(added.iter().all(|object| object.contains(providers::NAME) || object.contains(names::OPERATOR_MOCKS)));
     }
 }

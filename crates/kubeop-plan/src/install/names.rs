@@ -17,6 +17,8 @@ pub const OPERATOR: &str = "kubeop:operator";
 pub const ADMISSION: &str = "kubeop:admission";
 /// ClusterRole that the operator binds to itself in each project namespace.
 pub const OPERATOR_PROJECT: &str = "kubeop:operator-project";
+/// Roles of the operator where stand-ins for providers are configured, in `kubeop-system` and `kube-system`.
+pub const OPERATOR_MOCKS: &str = "kubeop:operator-mocks";
 /// ClusterRole of developers, bound in each project namespace.
 pub const DEVELOPER: &str = "kubeop:developer";
 /// ClusterRole of viewers, bound in each project namespace.
@@ -36,6 +38,18 @@ pub const ADMIT_PATH: &str = "/admit";
 pub const CANARY_PATH: &str = "/canary";
 /// Secret with admission's certificate and key, in `kubeop-system`.
 pub const TLS_SECRET: &str = "kubeop-admission-tls";
+/// Secret with the CA of the self-signed issuer, in `kubeop-system`.
+pub const ISSUER_SECRET: &str = "kubeop-issuer-ca";
+/// Where the cluster's CoreDNS is configured.
+pub const DNS_NAMESPACE: &str = "kube-system";
+/// ConfigMap with its Corefile, key [`DNS_COREFILE`].
+pub const DNS_CONFIG: &str = "coredns";
+/// The Corefile's key.
+pub const DNS_COREFILE: &str = "Corefile";
+/// ConfigMap of additions, where a distribution imports one and makes it.
+pub const DNS_CUSTOM: &str = "coredns-custom";
+/// Our key in it.
+pub const DNS_OVERRIDE: &str = "kubeop.override";
 /// Port of admission's Service, which is named as its account.
 pub const ADMISSION_PORT: i32 = 443;
 /// Service of the operator's metrics.

@@ -25,6 +25,7 @@ type Reason = (&'static str, &'static str, &'static str, &'static str);
 
 const SYSTEM: &str = "kubeop-system";
 const ACCESS: &str = "kubeop-access";
+const DNS: &str = "kube-system";
 const KINDS: &str = "tenants, projects, apps, policies, dnsrecords, certificates (platform.kubeop.io)";
 
 const REASONS: &[Reason] = &[
@@ -133,10 +134,22 @@ const REASONS: &[Reason] = &[
         "`caBundle`, and `failurePolicy: Fail` once admission answers",
     ),
     (names::OPERATOR, SYSTEM, "leases (coordination.k8s.io)", "leader election"),
-    (names::OPERATOR, SYSTEM, "secrets", "admission's certificate where there is none"),
+    (names::OPERATOR, SYSTEM, "secrets", "admission's certificate and the issuer's CA where there are none"),
     (names::OPERATOR, SYSTEM, "secrets kubeop-admission-tls", "admission's certificate, renewed"),
     (names::OPERATOR, SYSTEM, "configmaps", "the canary (a dry run, authorized as a create)"),
-    (names::OPERATOR, SYSTEM, "configmaps kubeop-policy", "the platform policy in force"),
+    (
+        names::OPERATOR,
+        SYSTEM,
+        "configmaps kubeop-policy, kubeop-providers",
+        "the platform policy in force; who publishes hosts and issues certificates",
+    ),
+    (names::OPERATOR_MOCKS, SYSTEM, "secrets kubeop-issuer-ca", "the CA of the self-signed issuer, renewed"),
+    (
+        names::OPERATOR_MOCKS,
+        DNS,
+        "configmaps coredns, coredns-custom",
+        "the hosts of apps, between two markers in the configuration of CoreDNS",
+    ),
     (names::OPERATOR, ACCESS, "serviceaccounts", "the accounts behind a project's kubeconfigs go with the project"),
     (names::OPERATOR, ACCESS, "secrets", "the Secrets that tokens are bound to go with the project"),
     (names::ADMISSION, "", "namespaces", "whose project a namespace is"),
@@ -146,6 +159,7 @@ const REASONS: &[Reason] = &[
     (names::OPERATOR_PROJECT, "", "services, resourcequotas, limitranges", "the fence and an app's Service"),
     (names::OPERATOR_PROJECT, "", "deployments (apps)", "an app's workload"),
     (names::OPERATOR_PROJECT, "", "ingresses, networkpolicies (networking.k8s.io)", "the fence and an app's host"),
+    (names::OPERATOR_PROJECT, "", "secrets", "key and certificate of an app's hosts; looked at by name, never listed"),
     (
         names::VIEWER,
         "",
@@ -221,6 +235,12 @@ pub(super) fn page() -> anyhow::Result<String> {
         names::OPERATOR_PROJECT
     )?;
     table(&mut page, &mut used, names::OPERATOR_PROJECT, "", &cluster(names::OPERATOR_PROJECT)?)?;
+    page.push_str("\nOnly with the built-in stand-ins for providers (`withMocks`, `operator.mocks`):\n");
+    for role in &roles::mocks().roles {
+        let namespace = role.metadata.namespace.as_deref().unwrap_or_default();
+        write!(page, "\nIn `{namespace}` (Role `{}`):\n\n", names::OPERATOR_MOCKS)?;
+        table(&mut page, &mut used, names::OPERATOR_MOCKS, namespace, role.rules.as_deref().unwrap_or_default())?;
+    }
     page.push_str("\n## People, in their project's namespace\n");
     let mut before: Vec<PolicyRule> = Vec::new();
     for (title, name) in [("Viewer", names::VIEWER), ("Developer", names::DEVELOPER), ("Admin", names::ADMIN)] {

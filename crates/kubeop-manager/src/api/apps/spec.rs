@@ -79,6 +79,8 @@ fn deliverable(spec: &AppSpec, project: &Project, policy: &PlatformPolicy) -> Re
         pod_security: PodSecurity::Baseline,
         suspended: false,
         policy,
+        // Whoever issues certificates refuses no App.
+        issuer: None,
     };
     validate(&app, &around).map(|_| ()).map_err(|refusal| Error::invalid(refusal.message))
 }

@@ -68,7 +68,8 @@ async fn apply(
     row.labels = own_labels(input.labels)?;
     row.auto_bootstrap = input.auto_bootstrap.unwrap_or(row.auto_bootstrap);
     row.install_admission = input.install_admission.unwrap_or(row.install_admission);
-    row.with_mocks = input.with_mocks.unwrap_or(row.with_mocks);
+    // What is installed stays, so it stays said.
+    row.with_mocks = row.with_mocks || input.with_mocks.unwrap_or(false);
 
     let mut tx = caller.change().await?;
     if let Some(sealed) = &sealed {

@@ -10,13 +10,14 @@ use crate::http::answer::Found;
 use crate::http::error::ApiResult;
 use crate::http::params::Query;
 use crate::sync::objects;
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::{Api, Client, ResourceExt};
 use kubeop_api::platform::{ClusterQuery, PlatformStatus};
 use kubeop_cluster::error::Doing;
 use kubeop_core::Result;
 use kubeop_core::name::SYSTEM_NAMESPACE;
 use kubeop_crds::labels;
+use kubeop_plan::providers::{self, Providers};
 use kubeop_store::cluster_object::{self, ClusterObject};
 
 /// A cluster's installation.
@@ -30,10 +31,11 @@ pub async fn handle(
     let policy = cluster_object::get(&mut read.conn(), objects::policy_key(row.id)).await?;
     drop(read);
     let cluster = observe(manager, &row).await?;
-    let installed_version = if cluster.reachable {
-        installed_version(&manager.clusters.get(&manager.store, &row).await?.registered).await?
+    let (installed_version, mocks) = if cluster.reachable {
+        let connection = manager.clusters.get(&manager.store, &row).await?;
+        (installed_version(&connection.registered).await?, mocks(&connection.registered).await?)
     } else {
-        None
+        (None, false)
     };
     Ok(Found(PlatformStatus {
         cluster_id: row.id,
@@ -41,6 +43,7 @@ pub async fn handle(
         installed_version,
         manager_version: manager.config.build.version.clone(),
         policy_synced: policy.as_ref().is_some_and(ClusterObject::is_synced),
+        mocks,
     }))
 }
 
@@ -49,4 +52,11 @@ async fn installed_version(client: &Client) -> Result<Option<String>> {
     let namespaces: Api<Namespace> = Api::all(client.clone());
     let system = namespaces.get_opt(SYSTEM_NAMESPACE).await.doing("reading namespace kubeop-system")?;
     Ok(system.and_then(|system| system.annotations().get(labels::INSTALLED_VERSION).cloned()))
+}
+
+/// Whether its providers are the built-in stand-ins.
+async fn mocks(client: &Client) -> Result<bool> {
+    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
+    let map = maps.get_opt(providers::NAME).await.doing("reading the providers' ConfigMap")?;
+    Ok(map.is_some_and(|map| providers::from_config_map(&map).is_ok_and(|found| found == Providers::MOCKS)))
 }

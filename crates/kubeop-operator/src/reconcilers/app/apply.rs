@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::networking::v1::Ingress;
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
-use kubeop_crds::DnsRecord;
+use kubeop_crds::{Certificate, DnsRecord};
 use kubeop_plan::app::{Resources, ValidApp};
 use kubeop_plan::identity::OwnedBy;
 use kubeop_plan::{Applied, Object, Prepared};
@@ -24,11 +24,12 @@ pub(super) async fn apply(
 ) -> Result<Resources<Applied>, Blocked> {
     let owner = &app.owner;
     let dns_records = try_join_all(wanted.dns_records.into_iter().map(|record| ensure(ctx, owner, record))).await?;
+    let certificate = optional(ctx, owner, wanted.certificate).await?;
     let deployment = Box::pin(ensure(ctx, owner, wanted.deployment)).await?;
     let deployment = as_watched(ctx, deployment);
     let service = optional(ctx, owner, wanted.service).await?;
     let ingress = optional(ctx, owner, wanted.ingress).await?;
-    let applied = Resources { dns_records, deployment, service, ingress };
+    let applied = Resources { dns_records, certificate, deployment, service, ingress };
     prune(ctx, app, &applied).await?;
     Ok(applied)
 }
@@ -69,6 +70,11 @@ async fn prune(ctx: &Context, app: &ValidApp, kept: &Resources<Applied>) -> Resu
     {
         drop_if_known::<Service>(ctx, owner, namespace, &name).await?;
     }
+    for name in certificates_of(ctx, &owner.uid) {
+        if kept.certificate.as_ref().is_none_or(|kept| kept.live().name_any() != name) {
+            remove::<Certificate>(ctx, owner, None, &name).await?;
+        }
+    }
     for host in hosts_held(ctx, &owner.uid) {
         if kept.dns_records.iter().all(|record| record.live().name_any() != host) {
             remove::<DnsRecord>(ctx, owner, None, &host).await?;
@@ -87,6 +93,12 @@ async fn drop_if_known<K: Served + Tracked>(
         remove::<K>(ctx, owner, Some(namespace), name).await?;
     }
     Ok(())
+}
+
+/// The Certificates of an App, by name.
+pub(super) fn certificates_of(ctx: &Context, app_uid: &str) -> Vec<String> {
+    let held = ctx.stores.certificates.state_filter(|certificate| certificate.spec.owner.app_uid == app_uid);
+    held.iter().map(|certificate| certificate.name_any()).collect()
 }
 
 /// The hosts an App holds.

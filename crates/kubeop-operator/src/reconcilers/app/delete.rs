@@ -2,7 +2,7 @@
 //!
 //! Invariant: a host is released only when nothing of the App answers under it any more.
 
-use super::apply::hosts_held;
+use super::apply::{certificates_of, hosts_held};
 use super::report;
 use crate::context::Context;
 use crate::finalizer;
@@ -14,7 +14,7 @@ use kube::runtime::controller::Action;
 use kube::{Api, ResourceExt};
 use kubeop_core::Result;
 use kubeop_core::name::Label;
-use kubeop_crds::{App, DnsRecord};
+use kubeop_crds::{App, Certificate, DnsRecord};
 use kubeop_plan::app::Progress;
 use kubeop_plan::app::ports::service_name;
 use kubeop_plan::identity::OwnedBy;
@@ -41,6 +41,9 @@ pub(super) async fn delete(app: &App, api: &Api<App>, ctx: &Context) -> Result<A
             report(app, api, ctx, &progress).await?;
             return Ok(Action::requeue(Duration::from_secs(1)));
         }
+    }
+    for name in certificates_of(ctx, &owner.uid) {
+        remove::<Certificate>(ctx, &owner, None, &name).await?;
     }
     for host in hosts_held(ctx, &owner.uid) {
         remove::<DnsRecord>(ctx, &owner, None, &host).await?;

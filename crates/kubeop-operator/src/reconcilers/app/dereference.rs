@@ -7,6 +7,7 @@ use kube::ResourceExt;
 use kubeop_crds::conditions::{NETWORK_READY, is_true, reason};
 use kubeop_crds::{App, PodSecurity, labels};
 use kubeop_plan::policy::Published;
+use kubeop_plan::providers::Issuer;
 use kubeop_plan::{Identity, Refusal, Validated};
 
 /// What was found.
@@ -16,6 +17,7 @@ pub(super) struct Around {
     pub(super) pod_security: PodSecurity,
     pub(super) suspended: bool,
     pub(super) policy: Published,
+    pub(super) issuer: Option<Issuer>,
 }
 
 pub(super) fn dereference(app: &App, ctx: &Context) -> Validated<Around> {
@@ -46,6 +48,8 @@ pub(super) fn dereference(app: &App, ctx: &Context) -> Validated<Around> {
     }
     let policy =
         ctx.stores.published_policy().map_err(|error| Refusal::new(reason::POLICY_UNREADABLE, error.message()))?;
+    let providers = ctx.stores.configured_providers();
+    let providers = providers.map_err(|error| Refusal::new(reason::PROVIDERS_UNREADABLE, error.message()))?;
     let tenant_suspended = ctx.stores.tenant(&project.spec.tenant).is_some_and(|tenant| tenant.spec.suspended);
     Ok(Around {
         identity,
@@ -53,5 +57,6 @@ pub(super) fn dereference(app: &App, ctx: &Context) -> Validated<Around> {
         pod_security: project.spec.pod_security.unwrap_or_default(),
         suspended: project.spec.suspended || tenant_suspended,
         policy,
+        issuer: providers.issuer,
     })
 }

@@ -35,6 +35,7 @@ pub(crate) async fn reconcile(app: Arc<App>, ctx: Arc<Context>) -> Result<Action
         pod_security: around.pod_security,
         suspended: around.suspended,
         policy: &around.policy.policy,
+        issuer: around.issuer,
     };
     let valid = match validate(&app, &surroundings) {
         Ok(valid) => valid,

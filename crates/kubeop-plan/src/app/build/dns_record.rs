@@ -2,11 +2,11 @@
 //!
 //! Invariant: named as the host, so that the API server gives it to one App.
 
-use super::{ValidApp, object_labels};
+use super::{ValidApp, object_labels, owner};
 use crate::app::ports::service_name;
 use kube::core::ObjectMeta;
 use kubeop_crds::dns_record::{DnsTarget, ServiceTarget};
-use kubeop_crds::{DnsRecord, DnsRecordSpec, Owner};
+use kubeop_crds::{DnsRecord, DnsRecordSpec};
 
 pub(super) fn build(app: &ValidApp) -> Vec<DnsRecord> {
     let Ok(service) = service_name(&app.name) else { return Vec::new() };
@@ -20,12 +20,7 @@ pub(super) fn build(app: &ValidApp) -> Vec<DnsRecord> {
         },
         spec: DnsRecordSpec {
             host: host.to_owned(),
-            owner: Owner {
-                project: app.project.project_resource(),
-                project_uid: app.project_uid.clone(),
-                app: app.name.to_string(),
-                app_uid: app.owner.uid.clone(),
-            },
+            owner: owner(app),
             target: DnsTarget { service: Some(target.clone()), ..DnsTarget::default() },
             ttl: None,
         },

@@ -1,13 +1,16 @@
-//! The Ingress: the App's hosts, each leading to its Service.
+//! The Ingress: the App's hosts, each leading to its Service; with TLS where a certificate is issued, and without redirect from HTTP.
 //!
-//! Invariant: no annotation (controllers turn some into configuration) and no class: the cluster's default decides.
+//! Invariant: no class: the cluster's default decides; and no annotation (controllers turn some into configuration) but one that is a constant.
 
 use super::{ValidApp, meta};
 use crate::app::ports::{ingress_port, service_name};
+use crate::certificate::validate::secret_of;
 use k8s_openapi::api::networking::v1::{
     HTTPIngressPath, HTTPIngressRuleValue, Ingress, IngressBackend, IngressRule, IngressServiceBackend, IngressSpec,
-    ServiceBackendPort,
+    IngressTLS, ServiceBackendPort,
 };
+
+const NO_REDIRECT: &str = "nginx.ingress.kubernetes.io/ssl-redirect";
 
 pub(super) fn build(app: &ValidApp) -> Option<Ingress> {
     if app.hosts.is_empty() {
@@ -27,9 +30,18 @@ pub(super) fn build(app: &ValidApp) -> Option<Ingress> {
         };
         IngressRule { host: Some(host.to_string()), http: Some(HTTPIngressRuleValue { paths: vec![path] }) }
     });
+    let tls = app.issuer.map(|_| {
+        let hosts = app.hosts.iter().map(ToString::to_string).collect();
+        vec![IngressTLS { hosts: Some(hosts), secret_name: Some(secret_of(app.name.as_str())) }]
+    });
+    let mut metadata = meta(app, app.name.as_str());
+    if tls.is_some() {
+        // Else ingress-nginx would answer HTTP with a redirect, and certificates of a stand-in are trusted by few.
+        metadata.annotations.get_or_insert_default().insert(NO_REDIRECT.to_owned(), "false".to_owned());
+    }
     Some(Ingress {
-        metadata: meta(app, app.name.as_str()),
-        spec: Some(IngressSpec { rules: Some(rules.collect()), ..IngressSpec::default() }),
+        metadata,
+        spec: Some(IngressSpec { rules: Some(rules.collect()), tls, ..IngressSpec::default() }),
         ..Ingress::default()
     })
 }

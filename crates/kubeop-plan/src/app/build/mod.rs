@@ -2,6 +2,7 @@
 //!
 //! Invariant: the pods' selector is the App's name alone, so that no later change of ids or labels meets an immutable field.
 
+mod certificate;
 mod deployment;
 mod dns_record;
 mod ingress;
@@ -11,13 +12,14 @@ use super::Resources;
 use super::validate::ValidApp;
 use crate::resources::{Object, Prepared};
 use kube::core::ObjectMeta;
-use kubeop_crds::labels;
+use kubeop_crds::{Owner, labels};
 use std::collections::BTreeMap;
 
 /// All objects of an App.
 pub fn build(app: &ValidApp) -> Resources<Prepared> {
     Resources {
         dns_records: dns_record::build(app).into_iter().map(Object::new).collect(),
+        certificate: certificate::build(app).map(Object::new),
         deployment: Object::new(deployment::build(app)),
         service: service::build(app).map(Object::new),
         ingress: ingress::build(app).map(Object::new),
@@ -38,6 +40,16 @@ fn object_labels(app: &ValidApp) -> BTreeMap<String, String> {
         .map(|(key, value)| (key.to_owned(), value.to_owned())),
     );
     all
+}
+
+/// The App as the holder of hosts and certificates.
+fn owner(app: &ValidApp) -> Owner {
+    Owner {
+        project: app.project.project_resource(),
+        project_uid: app.project_uid.clone(),
+        app: app.name.to_string(),
+        app_uid: app.owner.uid.clone(),
+    }
 }
 
 /// The labels of its pods: those of the objects without the manager, since pods are the tenant's to delete.
@@ -93,6 +105,27 @@ mod tests {
         assert!(!pods.contains_key(labels::MANAGED_BY), "pods are the tenant's to delete");
         assert_eq!((record.metadata.name.as_deref(), record.spec.host.as_str()), (Some("web.local"), "web.local"));
         assert_eq!(record.spec.owner.app_uid, "uid-app-shop");
+    }
+
+    #[test]
+    fn an_issuer_brings_a_certificate_of_all_hosts_and_tls_at_the_ingress() {
+        let spec = json!({"delivery": {"image": "nginx"}, "hosts": ["a.example", "b.example"]});
+        let without = build(&valid(spec.clone()));
+        assert!(without.certificate.is_none());
+        assert!(without.ingress.unwrap().wanted().spec.as_ref().unwrap().tls.is_none());
+        let with = build(&ValidApp { issuer: Some(crate::providers::Issuer::SelfSigned), ..valid(spec) });
+        let certificate = with.certificate.unwrap();
+        let (meta, spec) = (&certificate.wanted().metadata, &certificate.wanted().spec);
+        assert_eq!(meta.name.as_deref(), Some("kubeop-acme-web.shop"));
+        assert_eq!((spec.host.as_str(), &spec.additional_hosts[..]), ("a.example", &["b.example".to_owned()][..]));
+        assert_eq!(spec.owner, with.dns_records[0].wanted().spec.owner);
+        let ingress = with.ingress.unwrap();
+        let notes = ingress.wanted().metadata.annotations.as_ref().unwrap();
+        assert_eq!(notes["nginx.ingress.kubernetes.io/ssl-redirect"], "false", "plain HTTP keeps answering");
+        let tls = ingress.wanted().spec.as_ref().unwrap().tls.clone().unwrap();
+        assert_eq!(tls[0].secret_name.as_deref(), Some("kubeop-tls.shop"));
+        assert_eq!(tls[0].hosts.as_deref(), Some(&["a.example".to_owned(), "b.example".to_owned()][..]));
+        assert_eq!(spec.secret.name, "kubeop-tls.shop");
     }
 
     #[test]

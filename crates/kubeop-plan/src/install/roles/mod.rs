@@ -25,7 +25,36 @@ pub struct Rights {
     pub cluster_role_bindings: Vec<ClusterRoleBinding>,
 }
 
-/// All of them.
+impl Rights {
+    /// Adds more.
+    pub fn extend(&mut self, more: Self) {
+        self.cluster_roles.extend(more.cluster_roles);
+        self.roles.extend(more.roles);
+        self.role_bindings.extend(more.role_bindings);
+        self.cluster_role_bindings.extend(more.cluster_role_bindings);
+    }
+
+    /// A Role in a namespace, bound to an account.
+    fn push_role(&mut self, name: &str, namespace: &str, account: &str, rules: Vec<PolicyRule>) {
+        self.roles.push(Role { metadata: meta(name, Some(namespace)), rules: Some(rules) });
+        self.role_bindings.push(RoleBinding {
+            metadata: meta(name, Some(namespace)),
+            role_ref: role_ref("Role", name),
+            subjects: Some(vec![subject(account)]),
+        });
+    }
+}
+
+/// What the operator needs besides where stand-ins for providers are configured.
+pub fn mocks() -> Rights {
+    let mut rights = Rights::default();
+    for (namespace, rules) in operator::mocks() {
+        rights.push_role(names::OPERATOR_MOCKS, namespace, names::OPERATOR_ACCOUNT, rules);
+    }
+    rights
+}
+
+/// All of them but those of [`mocks`].
 pub fn all() -> Rights {
     let processes = [
         (names::MANAGER, names::MANAGER_ACCOUNT, manager::cluster(), manager::system(), manager::access()),
@@ -41,15 +70,9 @@ pub fn all() -> Rights {
             subjects: Some(vec![subject(account)]),
         });
         for (namespace, rules) in [(SYSTEM_NAMESPACE, system), (ACCESS_NAMESPACE, access)] {
-            if rules.is_empty() {
-                continue;
+            if !rules.is_empty() {
+                rights.push_role(name, namespace, account, rules);
             }
-            rights.roles.push(Role { metadata: meta(name, Some(namespace)), rules: Some(rules) });
-            rights.role_bindings.push(RoleBinding {
-                metadata: meta(name, Some(namespace)),
-                role_ref: role_ref("Role", name),
-                subjects: Some(vec![subject(account)]),
-            });
         }
     }
     rights.cluster_roles.extend([
@@ -112,7 +135,8 @@ mod tests {
     use std::collections::BTreeSet;
 
     fn every_rule() -> Vec<(String, PolicyRule)> {
-        let rights = all();
+        let mut rights = all();
+        rights.extend(mocks());
         let cluster = rights.cluster_roles.into_iter().map(|role| (role.metadata.name.unwrap(), role.rules.unwrap()));
         let roles = rights.roles.into_iter().map(|role| {
             (format!("{} in {}", role.metadata.name.unwrap(), role.metadata.namespace.unwrap()), role.rules.unwrap())

@@ -5,7 +5,8 @@
 
 use super::{PolicyRule, READ, WRITE, named, rule};
 use crate::install::names;
-use crate::policy;
+use crate::{policy, providers};
+use kubeop_core::name::SYSTEM_NAMESPACE;
 use kubeop_crds::GROUP;
 
 const KINDS: [&str; 6] = ["tenants", "projects", "apps", "policies", "dnsrecords", "certificates"];
@@ -49,7 +50,7 @@ pub(super) fn system() -> Vec<PolicyRule> {
         rule("", &["secrets"], &["create"]),
         named("", &["secrets"], &[names::TLS_SECRET], &["get", "list", "watch", "update", "patch"]),
         rule("", &["configmaps"], &["create"]),
-        named("", &["configmaps"], &[policy::NAME], &READ),
+        named("", &["configmaps"], &[policy::NAME, providers::NAME], &READ),
     ]
 }
 
@@ -64,5 +65,15 @@ pub(super) fn project() -> Vec<PolicyRule> {
         rule("", &["services", "resourcequotas", "limitranges"], &WRITE),
         rule("apps", &["deployments"], &WRITE),
         rule("networking.k8s.io", &["ingresses", "networkpolicies"], &WRITE),
+        rule("", &["secrets"], &["get", "create", "update"]),
+    ]
+}
+
+/// With stand-ins for providers: its own CA, and CoreDNS' configuration.
+pub(super) fn mocks() -> [(&'static str, Vec<PolicyRule>); 2] {
+    let own = |resource: &str, objects: &[&str]| vec![named("", &[resource], objects, &["get", "update"])];
+    [
+        (SYSTEM_NAMESPACE, own("secrets", &[names::ISSUER_SECRET])),
+        (names::DNS_NAMESPACE, own("configmaps", &[names::DNS_CONFIG, names::DNS_CUSTOM])),
     ]
 }
