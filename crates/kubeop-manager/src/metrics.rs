@@ -29,6 +29,13 @@ pub struct SyncLabels {
     pub outcome: String,
 }
 
+/// Where a secret is stored.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct SecretLabels {
+    /// The table.
+    pub table: &'static str,
+}
+
 /// Everything the manager measures.
 #[derive(Clone)]
 pub struct Metrics {
@@ -44,6 +51,8 @@ pub struct Metrics {
     pub foreign_objects: Gauge,
     /// Invoices this process closed.
     pub invoices_closed: Counter,
+    /// Stored secrets that did not open when they were needed.
+    pub secrets_unreadable: Family<SecretLabels, Counter>,
 }
 
 fn seconds() -> Histogram {
@@ -60,6 +69,7 @@ impl Metrics {
             sync: Family::new_with_constructor(seconds),
             foreign_objects: Gauge::default(),
             invoices_closed: Counter::default(),
+            secrets_unreadable: Family::default(),
         };
         let ours = registry.sub_registry_with_prefix("kubeop_manager");
         ours.register("http_request_duration_seconds", "Time per request", metrics.requests.clone());
@@ -72,6 +82,11 @@ impl Metrics {
             metrics.foreign_objects.clone(),
         );
         ours.register("invoices_closed", "Invoices this process closed", metrics.invoices_closed.clone());
+        ours.register(
+            "secrets_unreadable",
+            "Stored secrets that did not open when they were needed",
+            metrics.secrets_unreadable.clone(),
+        );
         metrics
     }
 }

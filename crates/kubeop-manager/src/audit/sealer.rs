@@ -3,7 +3,7 @@
 //! Invariant: one replica at a time, by a row's lock that its transaction holds; a batch is sealed whole or not at all.
 
 use super::chain::{authenticate, hash};
-use crate::clusters::Keyring;
+use crate::keys::Keyring;
 use crate::state::Manager;
 use jiff::Timestamp;
 use kubeop_core::Result;
@@ -60,6 +60,7 @@ pub async fn seal_batch(store: &Store, keyring: &Keyring, now: Timestamp) -> Res
         tx.rollback().await?;
         return Ok(0);
     }
+    let seed = keyring.current(&mut tx.conn()).await?;
     let begun = platform.seed_id.is_some();
     let mut new_chains = i64::from(!begun);
     let mut seals = Vec::with_capacity(records.len());
@@ -76,12 +77,12 @@ pub async fn seal_batch(store: &Store, keyring: &Keyring, now: Timestamp) -> Res
         if tenant_id.is_none() {
             platform = chain;
         } else {
-            authenticate(&mut chain, keyring)?;
+            authenticate(&mut chain, &seed)?;
             audit::put_chain(&mut tx.conn(), &chain).await?;
         }
     }
     platform.chains += new_chains;
-    authenticate(&mut platform, keyring)?;
+    authenticate(&mut platform, &seed)?;
     audit::put_chain(&mut tx.conn(), &platform).await?;
     audit::seal(&mut tx.conn(), &seals).await?;
     tx.commit().await?;

@@ -3,7 +3,7 @@
 //! Invariant: needs memory for a page of records, not for the log; what is sealed while it reads is read too, and no finding.
 
 use super::chain::{hash, is_authentic, name};
-use crate::clusters::Keyring;
+use crate::keys::Keyring;
 use jiff::{SignedDuration, Timestamp};
 use kubeop_core::id::TenantId;
 use kubeop_core::{Error, Result, hex};
@@ -148,6 +148,15 @@ async fn missing_chains(store: &Store) -> Result<Option<String>> {
     }
 }
 
+/// Whether the end of a chain was written by this installation.
+async fn is_ours(store: &Store, keyring: &Keyring, end: &Chain) -> Result<bool> {
+    let Some(id) = end.seed_id else { return Ok(false) };
+    match keyring.seed(&mut store.read().await?.conn(), id).await? {
+        Some(seed) => is_authentic(end, &seed),
+        None => Ok(false),
+    }
+}
+
 /// The way through one chain.
 struct Walk {
     tenant_id: Option<TenantId>,
@@ -195,7 +204,7 @@ impl Walk {
             tell(self.finding(format!("its end at {} has another hash than the record there", end.seq)));
         }
         if let Some(keyring) = keyring
-            && !is_authentic(&end, keyring)?
+            && !is_ours(store, keyring, &end).await?
         {
             tell(self.finding(format!("its end at {} was not written by this installation's key", end.seq)));
         }

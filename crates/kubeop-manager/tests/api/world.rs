@@ -63,8 +63,8 @@ pub(crate) async fn add_cluster(fixture: &Fixture, name: &str) -> Cluster {
         deleted_at: None,
     };
     let kubeconfig = Kubeconfig::parse(KUBECONFIG, Intake { insecure: true }).unwrap();
-    let sealed = manager.clusters.keyring().seal(row.id, &kubeconfig).unwrap();
     let mut tx = manager.store.begin().await.unwrap();
+    let sealed = manager.clusters.seal(&mut tx.conn(), row.id, &kubeconfig).await.unwrap();
     assert_eq!(cluster::insert(&mut tx.conn(), &row, &sealed).await.unwrap(), Inserted::Yes);
     tx.commit().await.unwrap();
     row
