@@ -3,10 +3,12 @@
 //! Invariant: the form is fixed for ever (`kubeop-audit-1`); another one would be told apart by its name.
 
 use super::digest::sha256;
+use crate::keys::Keyring;
 use crate::vault::Seed;
 use aws_lc_rs::hmac;
 use kubeop_core::id::TenantId;
 use kubeop_core::{Error, Result, hex};
+use kubeop_store::Conn;
 use kubeop_store::audit::{AuditRecord, Chain};
 use serde::Serialize;
 use uuid::Uuid;
@@ -69,6 +71,15 @@ pub fn authenticate(chain: &mut Chain, seed: &Seed) -> Result<()> {
 /// Whether the end of a chain was written with this seed.
 pub fn is_authentic(chain: &Chain, seed: &Seed) -> Result<bool> {
     Ok(chain.seed_id == Some(seed.id) && hmac::verify(&seed.mac_key(PURPOSE)?, &text(chain), &chain.mac).is_ok())
+}
+
+/// Whether the end of a chain was written by this installation.
+pub async fn is_ours(c: &mut Conn<'_>, keyring: &Keyring, end: &Chain) -> Result<bool> {
+    let Some(id) = end.seed_id else { return Ok(false) };
+    match keyring.seed(c, id).await? {
+        Some(seed) => is_authentic(end, &seed),
+        None => Ok(false),
+    }
 }
 
 fn text(chain: &Chain) -> Vec<u8> {

@@ -2,7 +2,7 @@
 //!
 //! Invariant: one replica at a time, by a row's lock that its transaction holds; a batch is sealed whole or not at all.
 
-use super::chain::{authenticate, hash};
+use super::chain::{authenticate, hash, is_ours, name};
 use crate::keys::Keyring;
 use crate::state::Manager;
 use jiff::Timestamp;
@@ -68,6 +68,11 @@ pub async fn seal_batch(store: &Store, keyring: &Keyring, now: Timestamp) -> Res
         let Some(tenant_id) = group.first().map(|record| record.tenant_id) else { continue };
         let mut chain = if tenant_id.is_none() { platform.clone() } else { of(&mut tx.conn(), tenant_id, now).await? };
         new_chains += i64::from(tenant_id.is_some() && chain.seed_id.is_none());
+        if chain.seed_id.is_some() && !is_ours(&mut tx.conn(), keyring, &chain).await? {
+            // Going on from it as if nothing was would make it authentic: the empty place is found for ever.
+            tracing::error!(chain = name(tenant_id), place = chain.seq, "the end of an audit chain was not written by this installation");
+            chain.seq += 1;
+        }
         for record in group {
             chain.seq += 1;
             chain.hash = hash(&chain.hash, record, chain.seq)?;

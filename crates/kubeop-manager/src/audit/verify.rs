@@ -2,7 +2,7 @@
 //!
 //! Invariant: needs memory for a page of records, not for the log; what is sealed while it reads is read too, and no finding.
 
-use super::chain::{hash, is_authentic, name};
+use super::chain::{hash, is_ours, name};
 use crate::keys::Keyring;
 use jiff::{SignedDuration, Timestamp};
 use kubeop_core::id::TenantId;
@@ -148,15 +148,6 @@ async fn missing_chains(store: &Store) -> Result<Option<String>> {
     }
 }
 
-/// Whether the end of a chain was written by this installation.
-async fn is_ours(store: &Store, keyring: &Keyring, end: &Chain) -> Result<bool> {
-    let Some(id) = end.seed_id else { return Ok(false) };
-    match keyring.seed(&mut store.read().await?.conn(), id).await? {
-        Some(seed) => is_authentic(end, &seed),
-        None => Ok(false),
-    }
-}
-
 /// The way through one chain.
 struct Walk {
     tenant_id: Option<TenantId>,
@@ -204,7 +195,7 @@ impl Walk {
             tell(self.finding(format!("its end at {} has another hash than the record there", end.seq)));
         }
         if let Some(keyring) = keyring
-            && !is_ours(store, keyring, &end).await?
+            && !is_ours(&mut store.read().await?.conn(), keyring, &end).await?
         {
             tell(self.finding(format!("its end at {} was not written by this installation's key", end.seq)));
         }

@@ -206,7 +206,12 @@ impl Keyring {
     pub async fn open(&self, c: &mut Conn<'_>, place: &Place<'_>, seed: Uuid, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
         let opened = match self.seed(c, seed).await? {
             Some(seed) => seed.open(place, sealed),
-            None => Err(Error::internal(format!("encryption seed {seed} is not known"))),
+            None => Err(Error::internal(format!(
+                "a sealed value of {}.{} of {} does not open, since encryption seed {seed} does not",
+                place.table,
+                place.column,
+                place.name()
+            ))),
         };
         opened.inspect_err(|error| {
             tracing::error!(table = place.table, column = place.column, row = %place.name(), %seed, error = %error.chain(), "a stored secret cannot be read");

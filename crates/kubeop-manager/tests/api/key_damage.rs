@@ -9,7 +9,7 @@ use axum::body::Body;
 use axum::http::{Request, header};
 use kubeop_core::authz::Role;
 use kubeop_core::clock::{Clock, SystemClock, SystemIds};
-use kubeop_core::id::ClusterId;
+use kubeop_core::id::{ClusterId, TenantId};
 use kubeop_manager::audit::{sealer, verify};
 use kubeop_manager::keys::rotate::rotate;
 use kubeop_manager::keys::{MasterKeys, check, keyring};
@@ -171,7 +171,30 @@ both! {
         let ring = keyring::open_existing(&store, masters()).await.unwrap();
         let again = rotate(&store, &ring, &SystemClock, &SystemIds, |_| ()).await.unwrap();
         assert_eq!((again.seed_made, again.unreadable, again.seeds_rewrapped, again.answers), (false, 2, 0, 0), "{again:?}");
-        let _ = audit::count_chains(&mut store.read().await.unwrap().conn()).await.unwrap();
+    }
+
+    /// Whoever removed the last records used to need no key: the next seal made the shortened chain authentic.
+    async fn an_end_that_somebody_else_wrote_is_not_made_good_by_the_next_seal(fixture) {
+        let world = World::new(&fixture).await;
+        let (store, manager) = (fixture.manager.store.clone(), &fixture.manager);
+        let keyring = manager.clusters.keyring();
+        sealer::seal_all(&store, keyring, manager.clock.now()).await.unwrap();
+        let tenant = TenantId::parse(&world.theirs.tenant).unwrap();
+        let end = audit::chain(&mut store.read().await.unwrap().conn(), Some(tenant)).await.unwrap().unwrap();
+        let owner = id(&store, tenant.0);
+        let last = format!("DELETE FROM audit_record WHERE tenant_id = {owner} AND seq = {}", end.seq);
+        assert_eq!(behind_the_back(&store, &last).await, 1);
+        let shorter = format!(
+            "UPDATE audit_chain SET seq = {0}, hash = (SELECT hash FROM audit_record WHERE tenant_id = {owner} AND seq = {0}) WHERE tenant_id = {owner}",
+            end.seq - 1
+        );
+        assert_eq!(behind_the_back(&store, &shorter).await, 1);
+        fixture.admin("POST", "/v1/jwt/tenant", &json!({"TenantID": world.theirs.tenant}), 200).await;
+        sealer::seal_all(&store, keyring, manager.clock.now()).await.unwrap();
+        let mut findings = Vec::new();
+        let tell = |finding: verify::Finding| findings.push(finding.to_string());
+        verify::verify(&store, Some(keyring), &[], manager.clock.now(), tell).await.unwrap();
+        assert_eq!(findings, [format!("chain {tenant}: {} was removed", end.seq)]);
     }
 
     async fn a_damaged_seed_of_before_is_told_and_a_damaged_newest_one_refuses_the_start(fixture) {

@@ -57,14 +57,14 @@ pub(crate) async fn check(args: KeysArgs) -> anyhow::Result<()> {
         }
         unreadable += found.unreadable.len();
     }
-    let others: Vec<&str> = all.iter().filter(|one| !one.current).map(|one| one.master_key_id.as_str()).collect();
     let id = masters.current().id();
-    if all.is_empty() {
-        println!("nothing is encrypted yet");
-    } else if others.is_empty() {
-        println!("everything is under master key {id}: no other is needed");
-    } else {
-        println!("master key {} is still needed beside {id}: run `kubeop keys rotate`", others.join(", "));
+    match all.iter().find(|one| !one.current) {
+        _ if all.is_empty() => println!("nothing is encrypted yet"),
+        None => println!("everything is under master key {id}: no other is needed"),
+        Some(old) if old.opens => {
+            println!("master key {} is still needed beside {id}: run `kubeop keys rotate`", old.master_key_id);
+        }
+        Some(old) => println!("master key {} is needed, given is {id}", old.master_key_id),
     }
     match all.iter().filter(|one| !one.opens).count() {
         0 if unreadable == 0 => Ok(()),
