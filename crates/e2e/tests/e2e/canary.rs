@@ -180,6 +180,12 @@ async fn search(setup: Setup, database: Option<&Database>) -> Result<()> {
         seen.told.push(api.get(&path).await?.text);
     }
 
+    for (what, forms) in &canaries.0 {
+        for form in forms.iter().filter(|form| form.len() >= 8) {
+            ensure!(canaries.absent("this", &format!("a line\nand {form} in it")).is_err(), "{what} would not be found");
+        }
+    }
+    ensure!(canaries.absent("an issued kubeconfig", &text).is_err(), "its token would not be found");
     for told in &seen.told {
         canaries.absent("an answer", told)?;
     }
@@ -187,7 +193,9 @@ async fn search(setup: Setup, database: Option<&Database>) -> Result<()> {
         canaries.absent(path, &api.get(path).await?.text)?;
     }
     let log = kubeop.log();
-    ensure!(log.contains(r#""level":"TRACE""#), "the log is not complete");
+    for complete in [r#""level":"TRACE""#, r#""level":"DEBUG""#, "kubeop_manager", "request refused"] {
+        ensure!(log.contains(complete), "the log is not complete: no {complete}");
+    }
     println!("{} secrets, {} answers, {} MB of log", canaries.0.len(), seen.told.len(), log.len() / 1_000_000);
     canaries.absent("the log", &log)?;
     everything_stored(&kubeop, database, &canaries).await
