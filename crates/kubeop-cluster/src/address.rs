@@ -254,7 +254,9 @@ mod tests {
         assert!(allowed("10.0.0.9", " 10.0.0.0/24 , fd00::/8 ") && allowed("fd00::1", "10.0.0.0/24,fd00::/8"));
         // The bits behind the prefix do not count.
         assert!(allowed("10.0.0.9", "10.0.0.7/24"));
-        for bad in ["", " ", ",", "none,10.0.0.0/8", "10.0.0.0/33", "10.0.0", "ALL", "example.com", "10.0.0.0/8 fd00::/8"] {
+        for bad in
+            ["", " ", ",", "none,10.0.0.0/8", "10.0.0.0/33", "10.0.0", "ALL", "example.com", "10.0.0.0/8 fd00::/8"]
+        {
             assert!(AddressPolicy::parse(bad).is_err(), "{bad:?}");
         }
     }

@@ -25,7 +25,12 @@ impl Canaries {
         let hex: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
         // Without the end, which depends on what follows.
         let cut = |text: String| text.get(..text.len() - text.len() % 4 - 4).unwrap_or(&text).to_owned();
-        let mut forms = vec![hex.to_uppercase(), hex, cut(BASE64_STANDARD.encode(secret)), cut(BASE64_URL_SAFE_NO_PAD.encode(secret))];
+        let mut forms = vec![
+            hex.to_uppercase(),
+            hex,
+            cut(BASE64_STANDARD.encode(secret)),
+            cut(BASE64_URL_SAFE_NO_PAD.encode(secret)),
+        ];
         if !text.contains('\u{fffd}') {
             forms.push(text);
         }
@@ -84,7 +89,9 @@ async fn search(setup: Setup, database: Option<&Database>) -> Result<()> {
     let (signing, master) = ([0xC5; 40], [0xA7; 32]);
     canaries.add("the signing key", &signing);
     canaries.add("the master key", &master);
-    if let Some(password) = database.and_then(|database| database.url.split_once("://")?.1.split_once('@')?.0.split_once(':')) {
+    if let Some(password) =
+        database.and_then(|database| database.url.split_once("://")?.1.split_once('@')?.0.split_once(':'))
+    {
         canaries.add("the database's password", password.1.as_bytes());
     }
     let kubeop = setup
@@ -109,7 +116,9 @@ async fn search(setup: Setup, database: Option<&Database>) -> Result<()> {
     }
     let kubectl = plane.kubectl()?;
     kubectl.stdout("-n default create serviceaccount canary").await?;
-    kubectl.stdout("create clusterrolebinding canary --clusterrole=cluster-admin --serviceaccount=default:canary").await?;
+    kubectl
+        .stdout("create clusterrolebinding canary --clusterrole=cluster-admin --serviceaccount=default:canary")
+        .await?;
     let real = kubectl.stdout("-n default create token canary --duration=1h").await?.trim().to_owned();
     canaries.add("the registered token", real.as_bytes());
     canaries.add("the signature of the registered token", real.rsplit('.').next().unwrap_or_default().as_bytes());
@@ -135,17 +144,19 @@ async fn search(setup: Setup, database: Option<&Database>) -> Result<()> {
 
     let home = scenario::home(&api, &cluster, "canary").await?;
     // Issued credentials: once in their answers, and again for their Idempotency-Key.
-    for (path, body) in [
-        ("/v1/jwt/project", json!({"ProjectID": home.project})),
-        ("/v1/jwt/tenant", json!({"TenantID": home.tenant})),
-    ] {
+    for (path, body) in
+        [("/v1/jwt/project", json!({"ProjectID": home.project})), ("/v1/jwt/tenant", json!({"TenantID": home.tenant}))]
+    {
         let once = || anyhow::Ok(api.request("POST", path)?.header("Idempotency-Key", "issue").json(&body));
         let first = api.send(once()?).await?.expect(200)?;
         let again = api.send(once()?).await?.expect(200)?;
         ensure!(first.text == again.text && again.header("idempotency-replayed") == Some("true"), "{}", again.text);
         let (issued, jti) = (first.text_at("/token")?, first.text_at("/jti")?);
         canaries.add(&format!("a token of {path}"), issued.as_bytes());
-        canaries.add(&format!("the signature of a token of {path}"), issued.rsplit('.').next().unwrap_or_default().as_bytes());
+        canaries.add(
+            &format!("the signature of a token of {path}"),
+            issued.rsplit('.').next().unwrap_or_default().as_bytes(),
+        );
         let theirs = kubeop.api(Some(&issued))?;
         seen.told.push(theirs.get("/v1/projects").await?.expect(200)?.text);
         seen.told.push(theirs.get("/v1/clusters").await?.expect(403)?.text);
@@ -172,8 +183,14 @@ async fn search(setup: Setup, database: Option<&Database>) -> Result<()> {
     // A cluster whose credential ends: the sync and every operation fail, and say why.
     kubectl.stdout("delete clusterrolebinding canary").await?;
     kubectl.stdout("-n default delete serviceaccount canary").await?;
-    for path in [format!("/v1/platform/bootstrap?clusterID={cluster}"), format!("/v1/platform/autoscale?clusterID={cluster}")] {
-        let body = if path.contains("autoscale") { json!({"Enabled": true, "Min": 1, "Max": 2, "TargetCPU": 50}) } else { json!({}) };
+    for path in
+        [format!("/v1/platform/bootstrap?clusterID={cluster}"), format!("/v1/platform/autoscale?clusterID={cluster}")]
+    {
+        let body = if path.contains("autoscale") {
+            json!({"Enabled": true, "Min": 1, "Max": 2, "TargetCPU": 50})
+        } else {
+            json!({})
+        };
         seen.call("POST", &path, &body).await?;
     }
     for path in [format!("{item}/status"), format!("{item}/ready"), item.clone(), "/v1/clusters".into()] {
@@ -182,14 +199,19 @@ async fn search(setup: Setup, database: Option<&Database>) -> Result<()> {
 
     for (what, forms) in &canaries.0 {
         for form in forms.iter().filter(|form| form.len() >= 8) {
-            ensure!(canaries.absent("this", &format!("a line\nand {form} in it")).is_err(), "{what} would not be found");
+            ensure!(
+                canaries.absent("this", &format!("a line\nand {form} in it")).is_err(),
+                "{what} would not be found"
+            );
         }
     }
     ensure!(canaries.absent("an issued kubeconfig", &text).is_err(), "its token would not be found");
     for told in &seen.told {
         canaries.absent("an answer", told)?;
     }
-    for path in ["/metrics", "/v1/audit?limit=1000", "/openapi.json", "/readyz", "/version", "/v1/tenants", "/v1/projects"] {
+    for path in
+        ["/metrics", "/v1/audit?limit=1000", "/openapi.json", "/readyz", "/version", "/v1/tenants", "/v1/projects"]
+    {
         canaries.absent(path, &api.get(path).await?.text)?;
     }
     let log = kubeop.log();
@@ -213,8 +235,12 @@ async fn bad_kubeconfigs(
     let shapes: [(&str, fn(&str, &str) -> Value); 16] = [
         ("a token that is not valid", |good, c| json!(with_user(good, &format!("    token: {c}")))),
         ("basic", |good, c| json!(with_user(good, &format!("    username: a\n    password: {c}")))),
-        ("exec", |good, c| json!(with_user(good, &format!("    exec: {{command: sh, args: [{c}], env: [{{name: A, value: {c}}}]}}")))),
-        ("auth-provider", |good, c| json!(with_user(good, &format!("    auth-provider: {{name: oidc, config: {{id-token: {c}}}}}")))),
+        ("exec", |good, c| {
+            json!(with_user(good, &format!("    exec: {{command: sh, args: [{c}], env: [{{name: A, value: {c}}}]}}")))
+        }),
+        ("auth-provider", |good, c| {
+            json!(with_user(good, &format!("    auth-provider: {{name: oidc, config: {{id-token: {c}}}}}")))
+        }),
         ("an unknown key", |good, c| json!(with_user(good, &format!("    tokken: {c}")))),
         ("a token with a space", |good, c| json!(with_user(good, &format!("    token: \"{c} {c}\"")))),
         ("a token twice", |good, c| json!(with_user(good, &format!("    token: {c}\n    token: {c}x")))),
@@ -224,7 +250,9 @@ async fn bad_kubeconfigs(
             let data = BASE64_STANDARD.encode(format!("-----BEGIN PRIVATE KEY-----\n{c}\n-----END PRIVATE KEY-----\n"));
             json!(with_user(good, &format!("    client-certificate-data: {data}\n    client-key-data: {data}")))
         }),
-        ("no base64", |good, c| json!(with_user(good, &format!("    client-certificate-data: '{c}!'\n    client-key-data: '{c}!'")))),
+        ("no base64", |good, c| {
+            json!(with_user(good, &format!("    client-certificate-data: '{c}!'\n    client-key-data: '{c}!'")))
+        }),
         ("base64 of what is none", |_, c| json!(BASE64_STANDARD.encode(format!("token {c}")))),
         ("the token alone", |_, c| json!(c)),
         ("user information in the server", |good, c| json!(good.replace("https://", &format!("https://u:{c}@")))),
@@ -260,7 +288,8 @@ async fn bad_headers(
         let secret = canary();
         canaries.add(&format!("a header {shape}"), secret.as_bytes());
         let value = shape.replace("{}", &secret);
-        let answer = open.send(open.request("GET", "/v1/clusters")?.header("Authorization", value)).await?.expect(401)?;
+        let answer =
+            open.send(open.request("GET", "/v1/clusters")?.header("Authorization", value)).await?.expect(401)?;
         seen.told.push(answer.text);
     }
     Ok(())
@@ -268,7 +297,10 @@ async fn bad_headers(
 
 fn token(signing: &[u8]) -> Result<String> {
     let mut command = std::process::Command::new(environment::kubeop()?);
-    command.args(["token", "--role", "admin"]).env_clear().env("KUBEOP_JWT_SIGNING_KEY", BASE64_STANDARD.encode(signing));
+    command
+        .args(["token", "--role", "admin"])
+        .env_clear()
+        .env("KUBEOP_JWT_SIGNING_KEY", BASE64_STANDARD.encode(signing));
     let output = command.output().context("cannot start kubeop token")?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())

@@ -269,7 +269,8 @@ async fn refuses_wrong_keys(site: Site) -> Result<()> {
     drop(first);
     site.execute(STEP_BACK).await?;
     let schema = site.number(NEWEST).await?;
-    let bytes = || if site.database.is_none() { fs::read(site.file()).context("the database's file") } else { Ok(Vec::new()) };
+    let bytes =
+        || if site.database.is_none() { fs::read(site.file()).context("the database's file") } else { Ok(Vec::new()) };
     let before = bytes()?;
     let short = BASE64_STANDARD.encode([1; 31]);
     let whole = key(1);
@@ -294,7 +295,11 @@ async fn refuses_wrong_keys(site: Site) -> Result<()> {
     }
     // None given and none to be made: neither.
     let output = site.command(&["manager"], &[])?.env("KUBEOP_REQUIRE_AUTH", "false").output()?;
-    ensure!(output.status.code() == Some(1) && said(&output).contains("KUBEOP_KMS_MASTER_KEY is not set"), "{}", said(&output));
+    ensure!(
+        output.status.code() == Some(1) && said(&output).contains("KUBEOP_KMS_MASTER_KEY is not set"),
+        "{}",
+        said(&output)
+    );
     ensure!(bytes()? == before);
     site.execute(STEP_FORWARD).await?;
     let right = site.manager(&[(KEY, 1)]).start().await?;

@@ -22,7 +22,8 @@ async fn server(answer: String) -> (u16, String) {
     let certificate = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap().self_signed(&key).unwrap();
     let pem = certificate.pem();
     let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    let config = ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certificate.der().clone()], private);
+    let config =
+        ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certificate.der().clone()], private);
     let acceptor = TlsAcceptor::from(Arc::new(config.unwrap()));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -64,7 +65,8 @@ async fn redirects_are_not_followed() {
         ("307 Temporary Redirect", format!("https://127.0.0.1:{lure}/version")),
         ("308 Permanent Redirect", format!("//127.0.0.1:{lure}/version")),
     ] {
-        let answer = format!("HTTP/1.1 {status}\r\nLocation: {location}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        let answer =
+            format!("HTTP/1.1 {status}\r\nLocation: {location}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
         let (port, ca) = server(answer).await;
         let token = Credential::Token(SecretString::from("canary-token"));
         let kubeconfig = Kubeconfig::new(&format!("https://127.0.0.1:{port}"), None, Trust::Ca(ca), token).unwrap();

@@ -70,7 +70,11 @@ pub async fn seal_batch(store: &Store, keyring: &Keyring, now: Timestamp) -> Res
         new_chains += i64::from(tenant_id.is_some() && chain.seed_id.is_none());
         if chain.seed_id.is_some() && !is_ours(&mut tx.conn(), keyring, &chain).await? {
             // Going on from it as if nothing was would make it authentic: the empty place is found for ever.
-            tracing::error!(chain = name(tenant_id), place = chain.seq, "the end of an audit chain was not written by this installation");
+            tracing::error!(
+                chain = name(tenant_id),
+                place = chain.seq,
+                "the end of an audit chain was not written by this installation"
+            );
             chain.seq += 1;
         }
         for record in group {

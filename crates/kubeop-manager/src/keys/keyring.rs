@@ -129,7 +129,9 @@ fn unwrap(masters: MasterKeys, rows: &[EncryptionSeed], unreadable: Unreadable) 
         let _ = keyring.keep(row);
     }
     if rows.iter().any(|row| row.master_key_id != keyring.masters.current().id()) {
-        tracing::warn!("the master key before is still needed: run `kubeop keys rotate` once every manager has both keys");
+        tracing::warn!(
+            "the master key before is still needed: run `kubeop keys rotate` once every manager has both keys"
+        );
     }
     Ok(keyring)
 }
@@ -166,7 +168,8 @@ impl Keyring {
     /// # Errors
     /// `Unavailable` if this process was not given the master key of it.
     pub async fn current(&self, c: &mut Conn<'_>) -> Result<Arc<Seed>> {
-        let newest = encryption_seed::newest(c).await?.ok_or_else(|| Error::unavailable("there is no encryption seed"))?;
+        let newest =
+            encryption_seed::newest(c).await?.ok_or_else(|| Error::unavailable("there is no encryption seed"))?;
         self.seed(c, newest).await?.ok_or_else(|| {
             Error::unavailable("the master key was rotated, and this process has not been given the new one")
         })
@@ -203,7 +206,13 @@ impl Keyring {
     ///
     /// # Errors
     /// `Internal` if it does not open: it was damaged, or belongs elsewhere.
-    pub async fn open(&self, c: &mut Conn<'_>, place: &Place<'_>, seed: Uuid, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
+    pub async fn open(
+        &self,
+        c: &mut Conn<'_>,
+        place: &Place<'_>,
+        seed: Uuid,
+        sealed: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>> {
         let opened = match self.seed(c, seed).await? {
             Some(seed) => seed.open(place, sealed),
             None => Err(Error::internal(format!(

@@ -163,7 +163,13 @@ async fn remove(store: &Store, id: Uuid) -> Result<bool> {
     }
 }
 
-async fn rewrap(store: &Store, keyring: &Keyring, row: &EncryptionSeed, seed: &Seed, report: &mut Report) -> Result<()> {
+async fn rewrap(
+    store: &Store,
+    keyring: &Keyring,
+    row: &EncryptionSeed,
+    seed: &Seed,
+    report: &mut Report,
+) -> Result<()> {
     let master = keyring.masters().current();
     if row.master_key_id == master.id() {
         return Ok(());

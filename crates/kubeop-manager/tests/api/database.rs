@@ -76,7 +76,8 @@ pub(crate) async fn dump(store: &Store) -> BTreeMap<String, Vec<String>> {
                 let columns = AssertSqlSafe(format!("SELECT name FROM pragma_table_info('{table}')"));
                 let columns: Vec<String> = sqlx::query_scalar(columns).fetch_all(&mut *c).await.unwrap();
                 let quoted: Vec<String> = columns.iter().map(|column| format!("quote(\"{column}\")")).collect();
-                let rows = AssertSqlSafe(format!("SELECT {} AS line FROM {table} ORDER BY line", quoted.join(" || '|' || ")));
+                let rows =
+                    AssertSqlSafe(format!("SELECT {} AS line FROM {table} ORDER BY line", quoted.join(" || '|' || ")));
                 all.insert(table, sqlx::query_scalar(rows).fetch_all(&mut *c).await.unwrap());
             }
         }

@@ -131,7 +131,8 @@ impl Fixture {
         let mut registry = Registry::default();
         let metrics = Metrics::register(&mut registry);
         let unreadable = metrics.secrets_unreadable.clone();
-        let keyring = keyring::open(&store, config.master_keys().unwrap(), &*clock, &SystemIds, unreadable).await.unwrap();
+        let keyring =
+            keyring::open(&store, config.master_keys().unwrap(), &*clock, &SystemIds, unreadable).await.unwrap();
         let instance = first_start::instance(&store, &SystemIds).await.unwrap();
         first_start::policy(&store, &config, &*clock).await.unwrap();
         first_start::prices(&store, &config, &*clock).await.unwrap();

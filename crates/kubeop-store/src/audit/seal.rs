@@ -156,11 +156,8 @@ pub async fn chains_with(
     after: Option<Option<TenantId>>,
     rows: u32,
 ) -> Result<Vec<Chain>> {
-    let first = sql!(concat!(
-        "SELECT ",
-        chain_columns!(),
-        " FROM audit_chain WHERE seed_id = $1 ORDER BY tenant_id LIMIT $2"
-    ));
+    let first =
+        sql!(concat!("SELECT ", chain_columns!(), " FROM audit_chain WHERE seed_id = $1 ORDER BY tenant_id LIMIT $2"));
     let next = sql!(concat!(
         "SELECT ",
         chain_columns!(),

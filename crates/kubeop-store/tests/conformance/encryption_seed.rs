@@ -1,12 +1,12 @@
 //! Encryption seeds, and what is sealed with them.
 
 use crate::fixture::{at, cluster as one, label};
+use kubeop_core::id::TenantId;
 use kubeop_store::audit::{self, Chain};
 use kubeop_store::cluster::{self, Sealed};
 use kubeop_store::encryption_seed::{self, EncryptionSeed};
 use kubeop_store::idempotency::{self, Claim};
 use kubeop_store::{Conn, Inserted, Options, Store, StoreError};
-use kubeop_core::id::TenantId;
 use sqlx::Row;
 use std::collections::BTreeSet;
 use std::time::Duration;
