@@ -256,7 +256,11 @@ pub fn parse_server(text: &str) -> Result<Uri> {
     if uri.host().is_none_or(str::is_empty) {
         return Err(refuse("a host is needed"));
     }
-    if is_number(host(&uri)) && host(&uri).parse::<Ipv4Addr>().is_err() {
+    let literal = host(&uri).parse::<IpAddr>();
+    if uri.host().is_some_and(|host| host.starts_with('[')) && !literal.as_ref().is_ok_and(IpAddr::is_ipv6) {
+        return Err(refuse("an IPv6 address without a zone is needed between brackets"));
+    }
+    if literal.is_err() && is_number(host(&uri)) {
         return Err(refuse("an IPv4 address is written as four decimal numbers without leading zeros"));
     }
     Ok(uri)
