@@ -13,6 +13,7 @@ use kubeop_core::clock::{Clock, IdSource};
 use kubeop_core::{Error, ErrorKind, Result};
 use kubeop_store::encryption_seed::{self, EncryptionSeed};
 use kubeop_store::{Store, audit, meta};
+use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -62,7 +63,8 @@ pub async fn rotate(
     tell(&report);
     let rows = encryption_seed::list(&mut store.read().await?.conn()).await?;
     for row in rows.iter().filter(|row| row.id != target.id) {
-        match keyring.seed(&mut store.read().await?.conn(), row.id).await? {
+        let seed = keyring.seed(&mut store.read().await?.conn(), row.id).await?;
+        match seed {
             Some(seed) => retire(store, keyring, row, &seed, &target, &mut report, &mut tell).await?,
             // Gone since: another rotation removed it.
             None if gone(store, row.id).await? => {}
@@ -85,7 +87,7 @@ async fn target(
     clock: &dyn Clock,
     ids: &dyn IdSource,
     report: &mut Report,
-) -> Result<Option<std::sync::Arc<Seed>>> {
+) -> Result<Option<Arc<Seed>>> {
     let masters = keyring.masters();
     let mut tx = store.begin().await?;
     if encryption_seed::newest(&mut tx.conn()).await?.is_none() {
