@@ -152,12 +152,10 @@ fn reached(address: IpAddr) -> Vec<IpAddr> {
     let v4 = |at: [usize; 4]| IpAddr::V4(Ipv4Addr::from(at.map(|index| octets.get(index).copied().unwrap_or(0))));
     let last = || v4([12, 13, 14, 15]);
     match v6.segments() {
-        // Compatible with IPv4 (RFC 4291 §2.5.5.1), which some systems still connect to.
+        // Compatible with IPv4 (RFC 4291 §2.5.5.1), which some systems still connect to; mapped in SIIT (RFC 2765); the well-known prefix of
+        // NAT64 (RFC 6052).
         [0, 0, 0, 0, 0, 0, high, low] if high != 0 || low > 1 => vec![last()],
-        // Mapped in SIIT (RFC 2765).
-        [0, 0, 0, 0, 0xffff, 0, ..] => vec![last()],
-        // NAT64 (RFC 6052): the well-known prefix.
-        [0x64, 0xff9b, 0, 0, 0, 0, ..] => vec![last()],
+        [0, 0, 0, 0, 0xffff, 0, ..] | [0x64, 0xff9b, 0, 0, 0, 0, ..] => vec![last()],
         // NAT64 for local use (RFC 8215): where the address stands depends on the length of the prefix.
         [0x64, 0xff9b, 1, ..] => vec![v4([6, 7, 9, 10]), v4([7, 9, 10, 11]), v4([9, 10, 11, 12]), last()],
         // 6to4 (RFC 3056).
