@@ -55,11 +55,11 @@ pub(crate) enum Command {
 /// What `kubeop keys` does.
 #[derive(Subcommand)]
 pub(crate) enum KeysCommand {
-    /// Print a new random key, for KUBEOP_KMS_MASTER_KEY or KUBEOP_JWT_SIGNING_KEY.
+    /// Print a new random key, for `KUBEOP_KMS_MASTER_KEY` or `KUBEOP_JWT_SIGNING_KEY`.
     Generate,
     /// Open everything that is encrypted and tell under which master key it is; fails if something does not open.
     Check(KeysArgs),
-    /// Bring everything that is encrypted under KUBEOP_KMS_MASTER_KEY, with the key before given as KUBEOP_KMS_MASTER_KEY_PREVIOUS; managers that have
+    /// Bring everything that is encrypted under `KUBEOP_KMS_MASTER_KEY`, with the key before given as `KUBEOP_KMS_MASTER_KEY_PREVIOUS`; managers that have
     /// both keys go on meanwhile. Killed, it goes on where it was when it is run again.
     Rotate(KeysArgs),
 }

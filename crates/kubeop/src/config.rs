@@ -94,6 +94,7 @@ const METRICS_SERVER_IMAGE: &str = "registry.k8s.io/metrics-server/metrics-serve
 
 /// The master key, and during a rotation the one before.
 #[derive(Args, Clone)]
+#[expect(clippy::struct_field_names, reason = "a field's name is its option's")]
 pub(crate) struct MasterArgs {
     /// Key of what is stored encrypted: base64 of exactly 32 bytes.
     #[arg(long, env = "KUBEOP_KMS_MASTER_KEY", hide_env_values = true)]
