@@ -99,7 +99,17 @@ pub async fn observe(client: &Client, nonce: Uuid, now: Timestamp) -> ClusterSta
         Ok(Canary::Failing(why)) => Err(format!("admission: the webhook cannot be called: {why}")),
         Err(error) => Err(error.message().to_owned()),
     });
-    let guarded = note(guards.map_err(|e| e.message().to_owned()).and_then(|found| found));
+    let guarded = match guards {
+        Ok(Guards::Bound) => true,
+        Ok(Guards::Missing(why)) => note(Err(why)),
+        Ok(Guards::Unseen) => {
+            note(Err(
+                "the guards cannot be looked at until POST /v1/platform/bootstrap upgrades the cluster".to_owned()
+            ));
+            true
+        }
+        Err(error) => note(Err(error.message().to_owned())),
+    };
     status.nodes = counted;
     status.operator = operator;
     status.webhook_ca_bundle = bundle;
@@ -182,27 +192,39 @@ async fn webhook(client: &Client) -> Result<std::result::Result<(), String>> {
     Ok(if complete { Ok(()) } else { Err("admission: its webhook configuration has no CA bundle yet".to_owned()) })
 }
 
+/// What was seen of the guards in the API server.
+enum Guards {
+    Bound,
+    Missing(String),
+    /// An installation of an earlier release does not let the manager look.
+    Unseen,
+}
+
 /// Whether every ValidatingAdmissionPolicy of ours is there and bound.
-async fn guards(client: &Client) -> Result<std::result::Result<(), String>> {
+async fn guards(client: &Client) -> Result<Guards> {
     let policies: Api<ValidatingAdmissionPolicy> = Api::all(client.clone());
     let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(client.clone());
     let reading = names::GUARDS.map(|name| {
         let (policies, bindings) = (policies.clone(), bindings.clone());
         async move {
             let (policy, binding) = tokio::join!(policies.get_metadata_opt(name), bindings.get_metadata_opt(name));
-            let what = format!("reading guard {name:?}");
-            Ok::<_, Error>((name, policy.doing(&what)?.is_some(), binding.doing(&what)?.is_some()))
+            Ok::<_, kube::Error>((name, policy?.is_some(), binding?.is_some()))
         }
     });
-    for (name, policy, binding) in try_join_all(reading).await? {
+    let found = match try_join_all(reading).await {
+        Err(kube::Error::Api(status)) if status.code == 403 => return Ok(Guards::Unseen),
+        found => found.doing("reading the guards")?,
+    };
+    for (name, policy, binding) in found {
         let missing = match (policy, binding) {
             (true, true) => continue,
             (false, _) => "ValidatingAdmissionPolicy",
             (true, false) => "ValidatingAdmissionPolicyBinding",
         };
-        return Ok(Err(format!("admission: {missing} {name:?} is missing; POST /v1/platform/bootstrap restores it")));
+        let why = format!("admission: {missing} {name:?} is missing; POST /v1/platform/bootstrap restores it");
+        return Ok(Guards::Missing(why));
     }
-    Ok(Ok(()))
+    Ok(Guards::Bound)
 }
 
 /// What became of a canary request.

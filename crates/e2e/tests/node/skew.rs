@@ -83,6 +83,11 @@ async fn a_release_works_beside_the_one_before_it() -> Result<()> {
     ensure!(images(&admin).await? == [node.image(); 2], "not upgraded: {:?}", images(&admin).await?);
     works(&platform, &admin, "both").await?;
     platform.uninstall().await?;
+    until("nothing is left", PATIENCE, async || {
+        let there = admin.exists(&format!("namespace {SYSTEM}")).await?;
+        Ok(Seen::when(!there, (), "the namespace is there"))
+    })
+    .await?;
 
     // The cluster first.
     let platform = node.platform_of(before()).await?;
