@@ -22,7 +22,7 @@ struct Canaries(Vec<(String, Vec<String>)>);
 impl Canaries {
     fn add(&mut self, what: &str, secret: &[u8]) {
         let text = String::from_utf8_lossy(secret).into_owned();
-        let hex: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = kubeop_core::hex::encode(secret);
         // Without the end, which depends on what follows.
         let cut = |text: String| text.get(..text.len() - text.len() % 4 - 4).unwrap_or(&text).to_owned();
         let mut forms = vec![
@@ -223,6 +223,9 @@ async fn search(setup: Setup, database: Option<&Database>) -> Result<()> {
     everything_stored(&kubeop, database, &canaries).await
 }
 
+/// What to send, of a good kubeconfig and a secret.
+type Shape = fn(&str, &str) -> Value;
+
 /// What the seeds and users' own files could hold, each with a secret of its own, each refused.
 async fn bad_kubeconfigs(
     seen: &mut Witness<'_>,
@@ -232,7 +235,7 @@ async fn bad_kubeconfigs(
     method: &str,
     path: &str,
 ) -> Result<()> {
-    let shapes: [(&str, fn(&str, &str) -> Value); 16] = [
+    let shapes: [(&str, Shape); 16] = [
         ("a token that is not valid", |good, c| json!(with_user(good, &format!("    token: {c}")))),
         ("basic", |good, c| json!(with_user(good, &format!("    username: a\n    password: {c}")))),
         ("exec", |good, c| {
