@@ -74,7 +74,7 @@ pub async fn issue(client: &Client, request: &Request) -> Result<Issued> {
     let account = ensure_account(client, request).await?;
     let secrets: Api<Secret> = Api::namespaced(client.clone(), ACCESS_NAMESPACE);
     let secret = secrets
-        .create(&PostParams::default(), &secret(request, &account)?)
+        .create(&PostParams::default(), &secret(request, &account))
         .await
         .doing("creating the kubeconfig's Secret")?;
     let (name, uid) = (secret.name_any(), secret.metadata.uid.unwrap_or_default());
@@ -193,13 +193,13 @@ async fn account(client: &Client, request: &Request) -> Result<ServiceAccount> {
     Ok(service_account(&identity, &owner, request.role))
 }
 
-fn secret(request: &Request, account: &ServiceAccount) -> Result<Secret> {
+fn secret(request: &Request, account: &ServiceAccount) -> Secret {
     // The project's marks, so that all of its access is found by one label; but the manager made it.
     let mut marks = account.labels().clone();
     marks.insert(labels::MANAGED_BY.to_owned(), labels::MANAGER.to_owned());
     marks.insert(labels::ACCESS_ROLE.to_owned(), request.role.as_str().to_owned());
     marks.insert(KUBECONFIG_ID.to_owned(), request.id.to_string());
-    Ok(Secret {
+    Secret {
         metadata: ObjectMeta {
             name: Some(format!("{SECRET_PREFIX}{}", request.id)),
             labels: Some(marks),
@@ -209,7 +209,7 @@ fn secret(request: &Request, account: &ServiceAccount) -> Result<Secret> {
         type_: Some("kubeop.io/kubeconfig".to_owned()),
         immutable: Some(true),
         ..Secret::default()
-    })
+    }
 }
 
 async fn token(

@@ -2,7 +2,10 @@
 //!
 //! Invariant: every value here is valid.
 
+use crate::keys::MasterKeys;
 use jiff::SignedDuration;
+use kubeop_cluster::address::AddressPolicy;
+use kubeop_core::Result;
 use kubeop_core::policy::RawPolicy;
 use kubeop_core::price::Currency;
 use kubeop_plan::install::MetricsServer;
@@ -18,6 +21,10 @@ pub struct Config {
     pub signing_keys: Vec<SecretSlice<u8>>,
     /// The key that wraps what is stored encrypted: 32 bytes.
     pub master_key: SecretSlice<u8>,
+    /// The one before, still accepted during a rotation.
+    pub master_key_previous: Option<SecretSlice<u8>>,
+    /// The addresses that registered API servers may have.
+    pub servers: AddressPolicy,
     /// Accept kubeconfigs that skip TLS verification.
     pub insecure: bool,
     /// The policy of a new installation.
@@ -44,6 +51,16 @@ pub struct Config {
     pub host_gateway: Option<String>,
     /// This build.
     pub build: Build,
+}
+
+impl Config {
+    /// The master keys.
+    ///
+    /// # Errors
+    /// `Invalid` unless each has 32 bytes.
+    pub fn master_keys(&self) -> Result<MasterKeys> {
+        MasterKeys::new(self.master_key.clone(), self.master_key_previous.clone())
+    }
 }
 
 /// Build metadata.

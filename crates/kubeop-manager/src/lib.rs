@@ -11,6 +11,7 @@ pub mod clusters;
 pub mod config;
 pub mod http;
 pub mod jobs;
+pub mod keys;
 pub mod metrics;
 pub mod openapi;
 pub mod router;

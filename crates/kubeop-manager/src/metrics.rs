@@ -29,6 +29,13 @@ pub struct SyncLabels {
     pub outcome: String,
 }
 
+/// Where a secret is stored.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct SecretLabels {
+    /// The table.
+    pub table: &'static str,
+}
+
 /// Everything the manager measures.
 #[derive(Clone)]
 pub struct Metrics {
@@ -48,6 +55,8 @@ pub struct Metrics {
     pub invoices_closed: Counter,
     /// Closed invoices that were asked for and do not say any more what they said when they were closed.
     pub invoices_altered: Counter,
+    /// Stored secrets that did not open when they were needed.
+    pub secrets_unreadable: Family<SecretLabels, Counter>,
 }
 
 fn seconds() -> Histogram {
@@ -66,6 +75,7 @@ impl Metrics {
             clusters_served: Gauge::default(),
             invoices_closed: Counter::default(),
             invoices_altered: Counter::default(),
+            secrets_unreadable: Family::default(),
         };
         let ours = registry.sub_registry_with_prefix("kubeop_manager");
         ours.register("http_request_duration_seconds", "Time per request", metrics.requests.clone());
@@ -84,6 +94,11 @@ impl Metrics {
             metrics.invoices_altered.clone(),
         );
         ours.register("invoices_closed", "Invoices this process closed", metrics.invoices_closed.clone());
+        ours.register(
+            "secrets_unreadable",
+            "Stored secrets that did not open when they were needed",
+            metrics.secrets_unreadable.clone(),
+        );
         metrics
     }
 }

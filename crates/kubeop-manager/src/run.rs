@@ -9,8 +9,7 @@ use crate::http::layers::Gate;
 use crate::http::server::{self, Patience};
 use crate::metrics::Metrics;
 use crate::state::{Manager, RoleHost};
-use crate::vault::MasterKey;
-use crate::{audit, jobs, router, sync};
+use crate::{audit, jobs, keys, router, sync};
 use kubeop_core::Result;
 use kubeop_core::clock::{Clock, IdSource};
 use kubeop_store::Store;
@@ -46,17 +45,17 @@ pub struct Deps {
 /// A wrong master key, a database that does not answer, a listener that fails.
 pub async fn run(config: Config, deps: Deps, shutdown: CancellationToken) -> Result<()> {
     let Deps { store, clock, ids, registry, host, listener } = deps;
-    let master = MasterKey::new(config.master_key.clone())?;
-    let keyring = jobs::keyring::open(&store, &master, &*clock, &*ids).await?;
+    let metrics = Metrics::register(&mut registry.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+    let unreadable = metrics.secrets_unreadable.clone();
+    let keyring = keys::keyring::open(&store, config.master_keys()?, &*clock, &*ids, unreadable).await?;
     let instance = jobs::first_start::instance(&store, &*ids).await?;
     jobs::first_start::policy(&store, &config, &*clock).await?;
     jobs::first_start::prices(&store, &config, &*clock).await?;
 
-    let metrics = Metrics::register(&mut registry.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
     let manager = Arc::new(Manager {
         tokens: Tokens::new(&config.signing_keys),
         gate: Gate::new(config.rate_limit),
-        clusters: Clusters::new(keyring, config.host_gateway.clone()),
+        clusters: Clusters::new(keyring, config.servers.clone(), config.host_gateway.clone()),
         wake: sync::Wake::default(),
         config,
         store,

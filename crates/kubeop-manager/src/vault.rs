@@ -6,9 +6,8 @@
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Prk};
 use aws_lc_rs::{digest, hmac, rand};
-use kubeop_core::{Error, Result};
+use kubeop_core::{Error, Result, hex};
 use secrecy::{ExposeSecret, SecretSlice};
-use std::fmt::Write;
 use zeroize::Zeroizing;
 
 const KEY_LEN: usize = 32;
@@ -19,19 +18,24 @@ const FORMAT: u8 = 1;
 #[derive(Clone, Copy, Debug)]
 pub struct Place<'a> {
     /// The table.
-    pub table: &'a str,
+    pub table: &'static str,
     /// The column.
-    pub column: &'a str,
-    /// The row's id.
-    pub row: uuid::Uuid,
+    pub column: &'static str,
+    /// The row's key: of one length in a table.
+    pub row: &'a [u8],
 }
 
 impl Place<'_> {
     fn associated_data(&self) -> Vec<u8> {
-        // '|' cannot occur in our table and column names, and the id has a fixed length.
+        // '|' cannot occur in our table and column names.
         let mut data = format!("{}|{}|", self.table, self.column).into_bytes();
-        data.extend_from_slice(self.row.as_bytes());
+        data.extend_from_slice(self.row);
         data
+    }
+
+    /// The row's key as people read it.
+    pub fn name(&self) -> String {
+        uuid::Uuid::from_slice(self.row).map_or_else(|_| hex::encode(self.row), |id| id.to_string())
     }
 }
 
@@ -44,6 +48,7 @@ pub struct Seed {
 
 /// Opens and makes seeds with the master key.
 pub struct MasterKey {
+    id: String,
     key: SecretSlice<u8>,
 }
 
@@ -53,40 +58,45 @@ impl MasterKey {
     /// # Errors
     /// `Invalid` unless it has 32 bytes.
     pub fn new(key: SecretSlice<u8>) -> Result<Self> {
-        if key.expose_secret().len() == KEY_LEN {
-            Ok(Self { key })
-        } else {
-            Err(Error::invalid(format!("the master key has {} bytes, 32 are needed", key.expose_secret().len())))
+        let bytes = key.expose_secret();
+        if bytes.len() != KEY_LEN {
+            return Err(Error::invalid(format!("the master key has {} bytes, {KEY_LEN} are needed", bytes.len())));
         }
+        let mut text = Zeroizing::new(b"kubeop master key id\0".to_vec());
+        text.reserve_exact(KEY_LEN);
+        text.extend_from_slice(bytes);
+        let hash = digest::digest(&digest::SHA256, &text);
+        Ok(Self { id: hex::encode(hash.as_ref().get(..8).unwrap_or_default()), key })
     }
 
     /// Names the key without telling it, so that a wrong one is noticed before anything is written.
-    pub fn id(&self) -> String {
-        let mut text = b"kubeop master key id\0".to_vec();
-        text.extend_from_slice(self.key.expose_secret());
-        let hash = digest::digest(&digest::SHA256, &Zeroizing::new(text));
-        hash.as_ref().iter().take(8).fold(String::new(), |mut id, byte| {
-            // Writing to a String cannot fail.
-            let _ = write!(id, "{byte:02x}");
-            id
-        })
+    pub fn id(&self) -> &str {
+        &self.id
     }
 
     /// A new seed and how it is stored.
     pub fn new_seed(&self, id: uuid::Uuid) -> Result<(Seed, Vec<u8>)> {
         let mut bytes = Zeroizing::new(vec![0; KEY_LEN]);
         rand::fill(&mut bytes).map_err(Error::internal)?;
-        let place = Place { table: "encryption_seed", column: "wrapped", row: id };
-        let wrapped = seal_with(self.key.expose_secret(), &place, &bytes)?;
-        Ok((Seed { id, bytes }, wrapped))
+        let seed = Seed { id, bytes };
+        let wrapped = self.wrap(&seed)?;
+        Ok((seed, wrapped))
+    }
+
+    /// How a seed is stored under this key.
+    pub fn wrap(&self, seed: &Seed) -> Result<Vec<u8>> {
+        seal_with(self.key.expose_secret(), &wrapped(&seed.id), &seed.bytes)
     }
 
     /// Opens a stored seed.
     pub fn open_seed(&self, id: uuid::Uuid, wrapped: &[u8]) -> Result<Seed> {
-        let place = Place { table: "encryption_seed", column: "wrapped", row: id };
-        let bytes = open_with(self.key.expose_secret(), &place, wrapped)?;
+        let bytes = open_with(self.key.expose_secret(), &self::wrapped(&id), wrapped)?;
         Ok(Seed { id, bytes })
     }
+}
+
+fn wrapped(id: &uuid::Uuid) -> Place<'_> {
+    Place { table: "encryption_seed", column: "wrapped", row: id.as_bytes() }
 }
 
 impl Seed {
@@ -142,7 +152,7 @@ fn seal_with(secret: &[u8], place: &Place<'_>, plain: &[u8]) -> Result<Vec<u8>> 
 
 fn open_with(secret: &[u8], place: &Place<'_>, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
     let damaged = || {
-        Error::internal(format!("a sealed value of {}.{} of {} does not open", place.table, place.column, place.row))
+        Error::internal(format!("a sealed value of {}.{} of {} does not open", place.table, place.column, place.name()))
     };
     let (format, rest) = sealed.split_first().ok_or_else(damaged)?;
     let (info, rest) = rest.split_first_chunk::<INFO_LEN>().ok_or_else(damaged)?;
@@ -173,12 +183,14 @@ mod tests {
     fn a_value_opens_only_in_its_place_with_its_key_and_unchanged() {
         let id = Uuid::from_u128(1);
         let (seed, wrapped) = master(1).new_seed(id).unwrap();
-        let place = Place { table: "cluster", column: "kubeconfig", row: Uuid::from_u128(2) };
+        let (row, other) = (Uuid::from_u128(2), Uuid::from_u128(3));
+        let place = Place { table: "cluster", column: "kubeconfig", row: row.as_bytes() };
         let sealed = seed.seal(&place, b"secret").unwrap();
         let again = master(1).open_seed(id, &wrapped).unwrap();
         assert_eq!(&**again.open(&place, &sealed).unwrap(), b"secret");
-        assert!(again.open(&Place { row: Uuid::from_u128(3), ..place }, &sealed).is_err());
+        assert!(again.open(&Place { row: other.as_bytes(), ..place }, &sealed).is_err());
         assert!(again.open(&Place { column: "other", ..place }, &sealed).is_err());
+        assert!(again.open(&Place { table: "other", ..place }, &sealed).is_err());
         assert!(master(2).open_seed(id, &wrapped).is_err());
         assert!(master(1).open_seed(Uuid::from_u128(9), &wrapped).is_err());
         for index in 0..sealed.len() {
@@ -188,11 +200,16 @@ mod tests {
             assert!(again.open(&place, &sealed[..index]).is_err(), "cut at {index}");
         }
         assert_ne!(sealed, seed.seal(&place, b"secret").unwrap());
+        let rewrapped = master(2).wrap(&again).unwrap();
+        assert!(master(1).open_seed(id, &rewrapped).is_err());
+        assert_eq!(&**master(2).open_seed(id, &rewrapped).unwrap().open(&place, &sealed).unwrap(), b"secret");
     }
 
     #[test]
     fn a_master_key_has_32_bytes() {
-        assert!(MasterKey::new(SecretSlice::from(vec![0; 31])).is_err());
+        for length in [0, 1, 31, 33, 64] {
+            assert!(MasterKey::new(SecretSlice::from(vec![0; length])).is_err(), "{length}");
+        }
         assert_ne!(master(1).id(), master(2).id());
     }
 }

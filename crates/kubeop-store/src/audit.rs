@@ -5,8 +5,8 @@
 mod seal;
 
 pub use seal::{
-    Chain, Seal, begin_sealing, chain, chains, count_chains, count_unsealed, has_unsealed, put_chain, seal, sealed,
-    unsealed,
+    Chain, Seal, begin_sealing, chain, chains, chains_with, count_chains, count_unsealed, has_unsealed, put_chain,
+    seal, sealed, unsealed,
 };
 
 use crate::column::{Id, Ts, clean};

@@ -1,6 +1,7 @@
 //! Seeds of envelope encryption, each wrapped by a master key.
 //!
-//! Invariant: a seed is never removed while something is sealed with it (a foreign key holds that); `wrapped` alone opens nothing.
+//! Invariant: a seed is never removed while something is sealed with it (a foreign key holds that); `wrapped` alone opens nothing. The
+//! newest seed encrypts; [`newest`] holds it, so that it is not removed before what is sealed with it is written.
 
 use crate::column::{Ts, clean};
 use crate::{Conn, Result, on, sql};
@@ -47,15 +48,39 @@ pub async fn list(c: &mut Conn<'_>) -> Result<Vec<EncryptionSeed>> {
     Ok(on!(c, x => sqlx::query_as(q).fetch_all(x).await)?)
 }
 
-/// Replaces the wrapping of a seed (a new master key); the seed itself stays. `false` when there is none of this id.
-pub async fn rewrap(c: &mut Conn<'_>, id: Uuid, master_key_id: &str, wrapped: &[u8]) -> Result<bool> {
-    let q = sql!("UPDATE encryption_seed SET master_key_id = $2, wrapped = $3 WHERE id = $1");
+/// The id of the seed to encrypt with; none before the first start. In a transaction it cannot be removed until the end of that.
+pub async fn newest(c: &mut Conn<'_>) -> Result<Option<Uuid>> {
+    let q = c.pick(
+        sql!(pg: "SELECT id FROM encryption_seed ORDER BY created_at DESC, id DESC LIMIT 1 FOR KEY SHARE"),
+        sql!(sqlite: "SELECT id FROM encryption_seed ORDER BY created_at DESC, id DESC LIMIT 1"),
+    );
+    Ok(on!(c, x => sqlx::query_scalar(q).fetch_optional(x).await)?)
+}
+
+/// Replaces the wrapping of a seed (a new master key) if it is as `row` says; the seed itself stays. `false`: someone else was first.
+pub async fn rewrap(c: &mut Conn<'_>, row: &EncryptionSeed, master_key_id: &str, wrapped: &[u8]) -> Result<bool> {
+    let q = sql!("UPDATE encryption_seed SET master_key_id = $3, wrapped = $4 WHERE id = $1 AND wrapped = $2");
     let rows = on!(c, x => sqlx::query(q)
-        .bind(id)
+        .bind(row.id)
+        .bind(&row.wrapped)
         .bind(clean(master_key_id, 200))
         .bind(wrapped)
         .execute(x)
         .await
         .map(|done| done.rows_affected()))?;
+    Ok(rows == 1)
+}
+
+/// Removes a seed that nothing is sealed with; `false` if something is, or it is gone.
+///
+/// # Errors
+/// `Conflict` if something was sealed with it in this very moment.
+pub async fn remove_unused(c: &mut Conn<'_>, id: Uuid) -> Result<bool> {
+    let q = sql!(
+        "DELETE FROM encryption_seed WHERE id = $1 AND NOT EXISTS (SELECT 1 FROM cluster WHERE seed_id = $1) \
+         AND NOT EXISTS (SELECT 1 FROM idempotency_key WHERE seed_id = $1) \
+         AND NOT EXISTS (SELECT 1 FROM audit_chain WHERE seed_id = $1)"
+    );
+    let rows = on!(c, x => sqlx::query(q).bind(id).execute(x).await.map(|done| done.rows_affected()))?;
     Ok(rows == 1)
 }

@@ -90,6 +90,29 @@ pub async fn answer(c: &mut Conn<'_>, digest: &[u8], owner: Uuid, seed_id: Uuid,
     Ok(rows == 1)
 }
 
+/// The answers that are encrypted with this seed as (digest, answer), by digest, beginning after `after`: for encrypting them anew.
+pub async fn sealed_with(c: &mut Conn<'_>, seed_id: Uuid, after: &[u8], rows: u32) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    let q =
+        sql!("SELECT digest, answer FROM idempotency_key WHERE seed_id = $1 AND digest > $2 ORDER BY digest LIMIT $3");
+    Ok(on!(c, x => sqlx::query_as(q).bind(seed_id).bind(after).bind(limit(rows)).fetch_all(x).await)?)
+}
+
+/// Replaces an answer (seed and ciphertext) by the same one encrypted anew; `false`: it is not `old` any more.
+pub async fn reseal(c: &mut Conn<'_>, digest: &[u8], old: (Uuid, &[u8]), new: (Uuid, &[u8])) -> Result<bool> {
+    let q =
+        sql!("UPDATE idempotency_key SET seed_id = $4, answer = $5 WHERE digest = $1 AND seed_id = $2 AND answer = $3");
+    let rows = on!(c, x => sqlx::query(q)
+        .bind(digest)
+        .bind(old.0)
+        .bind(old.1)
+        .bind(new.0)
+        .bind(new.1)
+        .execute(x)
+        .await
+        .map(|done| done.rows_affected()))?;
+    Ok(rows == 1)
+}
+
 /// Gives a key back that was claimed and not answered.
 pub async fn release(c: &mut Conn<'_>, digest: &[u8], owner: Uuid) -> Result<()> {
     let q = sql!("DELETE FROM idempotency_key WHERE digest = $1 AND owner = $2 AND answer IS NULL");

@@ -11,6 +11,7 @@ const FILES: &[(i64, &str, &str)] = &[
     (1, "init", include_str!("../migrations/0001_init.sql")),
     (2, "invoices", include_str!("../migrations/0002_invoices.sql")),
     (3, "audit_idempotency", include_str!("../migrations/0003_audit_idempotency.sql")),
+    (4, "keys", include_str!("../migrations/0004_keys.sql")),
 ];
 
 /// Token, PostgreSQL, SQLite.

@@ -1,6 +1,7 @@
 //! The store: opening either database by URL, migrating it, and handing out connections.
 //!
-//! Invariant: one process at a time writes a SQLite file, through one connection; PostgreSQL may be shared by any number.
+//! Invariant: one process at a time writes a SQLite file, through one connection, but for the short transactions of a tool beside it
+//! ([`Store::open_beside`]); PostgreSQL may be shared by any number.
 
 use crate::conn::{QUICK, STATEMENT, answered, within};
 use crate::migrations::{self, Schema};
@@ -56,7 +57,7 @@ impl Store {
     pub async fn open(url: &str, options: Options) -> Result<Self> {
         if url.starts_with("postgres://") || url.starts_with("postgresql://") {
             Self::open_pg(url, options).await
-        } else if let Some(path) = url.strip_prefix("sqlite://").or_else(|| url.strip_prefix("sqlite:")) {
+        } else if let Some(path) = sqlite_path(url) {
             Self::open_sqlite(path, options).await
         } else {
             // Only the scheme is repeated: the rest may hold a password.
@@ -73,9 +74,7 @@ impl Store {
     /// # Errors
     /// As [`Store::open`]; `Unavailable` when the SQLite file is not there.
     pub async fn open_to_read(url: &str, options: Options) -> Result<Self> {
-        let Some(path) = url.strip_prefix("sqlite://").or_else(|| url.strip_prefix("sqlite:")) else {
-            return Self::open(url, options).await;
-        };
+        let Some(path) = sqlite_path(url) else { return Self::open(url, options).await };
         let connect = SqliteConnectOptions::new()
             .filename(path)
             .busy_timeout(options.acquire_timeout)
@@ -87,6 +86,37 @@ impl Store {
             .connect_with(connect)
             .await?;
         Ok(Self { db: Db::Sqlite { read: pool.clone(), write: pool, held: None } })
+    }
+
+    /// Whether there is a database to open: a SQLite file may not have been made yet.
+    pub fn is_there(url: &str) -> bool {
+        sqlite_path(url).is_none_or(|path| Path::new(path).exists())
+    }
+
+    /// Opens a database that is there, for writing: a SQLite file beside the process that holds it too. Neither knows of the other, so what is
+    /// written must not depend on what only the other remembers; both wait for each other's transactions, which therefore have to be short.
+    ///
+    /// # Errors
+    /// As [`Store::open`]; `Unavailable` when the SQLite file is not there.
+    pub async fn open_beside(url: &str, options: Options) -> Result<Self> {
+        let Some(path) = sqlite_path(url) else { return Self::open(url, options).await };
+        let connect = SqliteConnectOptions::new()
+            .filename(path)
+            .foreign_keys(true)
+            .synchronous(SqliteSynchronous::Full)
+            // Longer than a manager takes for its longest transaction (a batch of usage).
+            .busy_timeout(Duration::from_secs(30))
+            .pragma("trusted_schema", "off");
+        let write = SqlitePoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(options.acquire_timeout)
+            .connect_with(connect.clone())
+            .await?;
+        let read = SqlitePoolOptions::new()
+            .max_connections(options.sqlite_readers)
+            .acquire_timeout(options.acquire_timeout)
+            .connect_lazy_with(connect.pragma("query_only", "on"));
+        Ok(Self { db: Db::Sqlite { read, write, held: None } })
     }
 
     async fn open_pg(url: &str, options: Options) -> Result<Self> {
@@ -235,6 +265,10 @@ impl Store {
             Db::Pg { pool, .. } => pool.close().await,
         }
     }
+}
+
+fn sqlite_path(url: &str) -> Option<&str> {
+    url.strip_prefix("sqlite://").or_else(|| url.strip_prefix("sqlite:"))
 }
 
 fn still_there(held: Option<&Arc<Held>>) -> Result<()> {

@@ -44,9 +44,35 @@ pub(crate) enum Command {
     Generate(GenerateArgs),
     /// Print a signed token.
     Token(TokenArgs),
+    /// Make keys, check what is encrypted, rotate the master key.
+    #[command(subcommand)]
+    Keys(KeysCommand),
     /// Verify the audit log, or print the ends of its chains.
     #[command(subcommand)]
     Audit(AuditCommand),
+}
+
+/// What `kubeop keys` does.
+#[derive(Subcommand)]
+pub(crate) enum KeysCommand {
+    /// Print a new random key, for `KUBEOP_KMS_MASTER_KEY` or `KUBEOP_JWT_SIGNING_KEY`.
+    Generate,
+    /// Open everything that is encrypted and tell under which master key it is; fails if something does not open.
+    Check(KeysArgs),
+    /// Bring everything that is encrypted under `KUBEOP_KMS_MASTER_KEY`, with the key before given as `KUBEOP_KMS_MASTER_KEY_PREVIOUS`; managers that have
+    /// both keys go on meanwhile. Killed, it goes on where it was when it is run again.
+    Rotate(KeysArgs),
+}
+
+/// Options of `kubeop keys`.
+#[derive(Args)]
+pub(crate) struct KeysArgs {
+    /// The database.
+    #[command(flatten)]
+    pub(crate) database: DatabaseArgs,
+    /// The master keys.
+    #[command(flatten)]
+    pub(crate) master: MasterArgs,
 }
 
 /// What `kubeop audit` does.
@@ -193,6 +219,9 @@ pub(crate) fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Healthcheck(args) => block_on(roles::healthcheck::run(args)),
         Command::Audit(AuditCommand::Verify(args)) => block_on(roles::audit::verify(args)),
         Command::Audit(AuditCommand::Head(args)) => block_on(roles::audit::head(args)),
+        Command::Keys(KeysCommand::Generate) => roles::keys::generate(),
+        Command::Keys(KeysCommand::Check(args)) => block_on(roles::keys::check(args)),
+        Command::Keys(KeysCommand::Rotate(args)) => block_on(roles::keys::rotate(args)),
         Command::Migrate(args) => block_on(roles::migrate::run(args)),
     }
 }

@@ -6,10 +6,12 @@ use crate::keys::{Given, kept, made};
 use anyhow::{Context, bail};
 use clap::Args;
 use jiff::SignedDuration;
+use kubeop_cluster::address::AddressPolicy;
 use kubeop_core::image::ImageRef;
 use kubeop_core::policy::{PlatformPolicy, RawPolicy, RawQuotaMax};
 use kubeop_core::price::{Currency, parse_rate};
 use kubeop_manager::config::{Build, Config};
+use kubeop_manager::keys::MasterKeys;
 use kubeop_plan::install::MetricsServer;
 use secrecy::{SecretSlice, SecretString};
 use std::fs;
@@ -91,8 +93,9 @@ const OPERATOR_IMAGE: &str = concat!("ghcr.io/kubeop/kubeop:", env!("CARGO_PKG_V
 /// The metrics server that this version was tested with.
 const METRICS_SERVER_IMAGE: &str = "registry.k8s.io/metrics-server/metrics-server:v0.9.0";
 
-/// The master key.
+/// The master key, and during a rotation the one before.
 #[derive(Args, Clone)]
+#[expect(clippy::struct_field_names, reason = "a field's name is its option's")]
 pub(crate) struct MasterArgs {
     /// Key of what is stored encrypted: base64 of exactly 32 bytes.
     #[arg(long, env = "KUBEOP_KMS_MASTER_KEY", hide_env_values = true)]
@@ -100,21 +103,35 @@ pub(crate) struct MasterArgs {
     /// A file with that key.
     #[arg(long, env = "KUBEOP_KMS_MASTER_KEY_FILE")]
     pub(crate) kms_master_key_file: Option<PathBuf>,
+    /// The master key before, still accepted until `kubeop keys rotate` has ended: base64 of exactly 32 bytes.
+    #[arg(long, env = "KUBEOP_KMS_MASTER_KEY_PREVIOUS", hide_env_values = true)]
+    pub(crate) kms_master_key_previous: Option<SecretString>,
+    /// A file with that key.
+    #[arg(long, env = "KUBEOP_KMS_MASTER_KEY_PREVIOUS_FILE")]
+    pub(crate) kms_master_key_previous_file: Option<PathBuf>,
 }
 
 impl MasterArgs {
     /// The master key as it is given.
-    pub(crate) fn given(&self) -> anyhow::Result<Option<SecretSlice<u8>>> {
+    fn given(&self) -> anyhow::Result<Option<SecretSlice<u8>>> {
         let (text, file) = (self.kms_master_key.as_ref(), self.kms_master_key_file.as_ref());
         Given { variable: "KUBEOP_KMS_MASTER_KEY", text, file }.read(true)
     }
 
-    /// The master key as it is given, or as it was made in the data directory.
-    pub(crate) fn find(&self, database: &DatabaseArgs) -> anyhow::Result<Option<SecretSlice<u8>>> {
-        match self.given()? {
-            Some(key) => Ok(Some(key)),
-            None => kept(&database.data_dir.join(MASTER_KEY)),
-        }
+    /// The key before, as it is given.
+    fn previous(&self) -> anyhow::Result<Option<SecretSlice<u8>>> {
+        let (text, file) = (self.kms_master_key_previous.as_ref(), self.kms_master_key_previous_file.as_ref());
+        Given { variable: "KUBEOP_KMS_MASTER_KEY_PREVIOUS", text, file }.read(true)
+    }
+
+    /// The master keys as they are given, or the one that was made in the data directory; none if there is none.
+    pub(crate) fn find(&self, database: &DatabaseArgs) -> anyhow::Result<Option<MasterKeys>> {
+        let current = match self.given()? {
+            Some(key) => Some(key),
+            None => kept(&database.data_dir.join(MASTER_KEY))?,
+        };
+        let Some(current) = current else { return Ok(None) };
+        Ok(Some(MasterKeys::new(current, self.previous()?)?))
     }
 }
 
@@ -188,6 +205,10 @@ pub(crate) struct ManagerArgs {
     /// Where an API server of a kubeconfig that names loopback is looked for if loopback does not answer, as in a container; `off` = nowhere.
     #[arg(long, env = "KUBEOP_HOST_GATEWAY", default_value = kubeop_cluster::gateway::DEFAULT, value_parser = host)]
     pub(crate) host_gateway: String,
+    /// Private addresses that registered API servers may have: `all`, `none`, or ranges separated by commas, as in `10.0.0.0/8,fd00::/8`. Link-local
+    /// addresses are allowed only by a range within theirs, metadata services only by their very address.
+    #[arg(long, env = "KUBEOP_ALLOW_PRIVATE_SERVERS", default_value = "all", value_parser = servers)]
+    pub(crate) allow_private_servers: AddressPolicy,
     /// Requests per second and tenant (of admins: and subject), with bursts of four times that; 0 = no limit (default 50, in `kubeop dev` 0).
     #[arg(long, env = "KUBEOP_RATE_LIMIT")]
     pub(crate) rate_limit: Option<u32>,
@@ -224,6 +245,10 @@ fn host(text: &str) -> Result<String, String> {
     let named = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'));
     let ok = !text.is_empty() && (named || text.parse::<IpAddr>().is_ok());
     if ok { Ok(text.to_owned()) } else { Err("a host name or an address without a port is needed, or off".to_owned()) }
+}
+
+fn servers(text: &str) -> Result<AddressPolicy, String> {
+    AddressPolicy::parse(text).map_err(|error| error.message().to_owned())
 }
 
 fn switch(text: &str) -> Result<bool, String> {
@@ -290,6 +315,8 @@ impl ManagerArgs {
             require_auth: self.require_auth,
             signing_keys: std::iter::once(signing).chain(previous).collect(),
             master_key: self.master_key(make_keys)?,
+            master_key_previous: self.master.previous()?,
+            servers: self.allow_private_servers.clone(),
             insecure: self.dev_insecure,
             first_policy,
             rate_cpu_milli: parse_rate(&self.rate_cpu_milli).context("KUBEOP_RATE_CPU_MILLI")?,

@@ -4,12 +4,14 @@
 mod access;
 mod audit;
 mod backup;
+mod canary;
 mod chart;
 mod chart_life;
 mod compose;
 mod crash;
 mod deleting;
 mod install;
+mod keys;
 mod mocks;
 mod operations;
 mod outage;

@@ -6,7 +6,7 @@ mod account;
 mod bounds;
 mod resolve;
 
-use crate::address::{AddressPolicy, check_server_address};
+use crate::address::AddressPolicy;
 use crate::kubeconfig::{Credential, Kubeconfig, Trust, certificates};
 use base64::Engine;
 use bounds::Bounds;
@@ -48,10 +48,7 @@ pub fn from_trusted(config: kube::Config) -> Result<Client> {
 
 /// Server and trust, without any credential.
 fn base(kubeconfig: &Kubeconfig, policy: &AddressPolicy) -> Result<kube::Config> {
-    // A literal address never passes the resolver.
-    if let Ok(address) = kubeconfig.host().parse() {
-        check_server_address(address, policy)?;
-    }
+    kubeconfig.check_address(policy)?;
     let mut config = kube::Config::new(kubeconfig.server().clone());
     config.tls_server_name = kubeconfig.tls_server_name().map(ToOwned::to_owned);
     match kubeconfig.trust() {
@@ -96,3 +93,6 @@ fn unusable(error: &kube::Error) -> &'static str {
         _ => "the connection cannot be set up with it",
     }
 }
+
+#[cfg(test)]
+mod tests;

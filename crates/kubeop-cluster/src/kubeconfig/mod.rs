@@ -6,6 +6,7 @@
 mod file;
 mod parse;
 
+use crate::address::{AddressPolicy, check_server_address};
 use http::Uri;
 use kubeop_core::{Error, Result};
 use rustls_pki_types::pem::PemObject;
@@ -13,6 +14,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
 use zeroize::Zeroizing;
 
 pub use parse::Intake;
@@ -100,8 +102,7 @@ impl Kubeconfig {
 
     /// The server's host as written: a name or an address (IPv6 without brackets).
     pub fn host(&self) -> &str {
-        let host = self.server.host().unwrap_or_default();
-        host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host)
+        host(&self.server)
     }
 
     /// The name the server's certificate is checked against, where it is not the URL's host.
@@ -127,10 +128,19 @@ impl Kubeconfig {
         &self.credential
     }
 
+    /// The server's address, where the URL tells it without name resolution.
+    fn literal_address(&self) -> Option<IpAddr> {
+        literal_address(&self.server)
+    }
+
     /// Whether the server is this machine's own loopback.
     pub fn is_loopback(&self) -> bool {
-        self.host() == "localhost"
-            || self.host().parse::<std::net::IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
+        self.literal_address().is_some_and(|address| address.to_canonical().is_loopback())
+    }
+
+    /// Judges the server's address where the URL tells it: such a one never passes the resolver, which judges all others when they are connected to.
+    pub fn check_address(&self, policy: &AddressPolicy) -> Result<()> {
+        self.literal_address().map_or(Ok(()), |address| check_server_address(address, policy))
     }
 
     /// The same cluster reached through another host (a container's gateway to its machine), with the name in TLS kept.
@@ -246,7 +256,36 @@ pub fn parse_server(text: &str) -> Result<Uri> {
     if uri.host().is_none_or(str::is_empty) {
         return Err(refuse("a host is needed"));
     }
+    let literal = host(&uri).parse::<IpAddr>();
+    if uri.host().is_some_and(|host| host.starts_with('[')) && !literal.as_ref().is_ok_and(IpAddr::is_ipv6) {
+        return Err(refuse("an IPv6 address without a zone is needed between brackets"));
+    }
+    if literal.is_err() && is_number(host(&uri)) {
+        return Err(refuse("an IPv4 address is written as four decimal numbers without leading zeros"));
+    }
     Ok(uri)
+}
+
+/// Whether resolvers may take a host for an IPv4 address (`0x7f000001`, `127.1`, `0177.0.0.1`): its last part is a number
+/// (<https://url.spec.whatwg.org/#ends-in-a-number-checker>).
+fn is_number(host: &str) -> bool {
+    let last = host.trim_end_matches('.').rsplit('.').next().unwrap_or_default();
+    let digits = !last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit());
+    digits || last.to_ascii_lowercase().starts_with("0x")
+}
+
+fn host(uri: &Uri) -> &str {
+    let host = uri.host().unwrap_or_default();
+    host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host)
+}
+
+/// The address of a server URL that needs no name resolution.
+pub fn literal_address(uri: &Uri) -> Option<IpAddr> {
+    let host = host(uri);
+    if host.trim_end_matches('.').eq_ignore_ascii_case("localhost") {
+        return Some(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    }
+    host.parse().ok()
 }
 
 #[cfg(test)]

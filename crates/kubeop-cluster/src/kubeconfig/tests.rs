@@ -111,6 +111,23 @@ fn servers() {
         ("https://u:hunter2@a", "user information"),
         ("https://a?x=1", "query"),
         ("https://", "https"),
+        ("https://2852039166", "four decimal numbers"),
+        ("https://0xa9fea9fe:6443", "four decimal numbers"),
+        ("https://0251.0376.0251.0376", "four decimal numbers"),
+        ("https://169.254.0xa9.0xfe", "four decimal numbers"),
+        ("https://127.1", "four decimal numbers"),
+        ("https://127.0.0.1.", "four decimal numbers"),
+        ("https://010.0.0.1", "four decimal numbers"),
+        ("https://1.2.3.4.5", "four decimal numbers"),
+        ("https://name.0", "four decimal numbers"),
+        ("https://[fe80::1%25eth0]", "https"),
+        ("https://169.254.169.254%2f@a", ""),
+        ("https://a\\@169.254.169.254", ""),
+        ("//169.254.169.254", "https"),
+        ("HTTPS+x://a", "https"),
+        ("file:///etc/passwd", "https"),
+        ("gopher://a", "https"),
+        ("https://a b", "https"),
     ] {
         let message = refused(&good().replace("https://10.0.0.1:6443", server));
         assert!(message.contains(needle) && !message.contains("hunter2"), "{server}: {message}");
@@ -129,6 +146,97 @@ fn what_is_no_kubeconfig_gets_a_hint_and_no_echo() {
     assert!(refused(&good().replace("current-context: me", "current-context: you")).contains("context \"you\""));
     assert!(refused(&good().replace("current-context: me\n", "")).contains("current-context is missing"));
     assert!(refused(&good().replace("name: c2", "name: c")).contains("stands twice"));
+}
+
+#[test]
+fn literal_addresses_are_judged_before_anything_is_connected_to() {
+    for server in [
+        "169.254.169.254",
+        "[::ffff:169.254.169.254]",
+        "[64:ff9b::a9fe:a9fe]",
+        "[::169.254.169.254]",
+        "[fe80::1]",
+        "0.0.0.0",
+        "[::]",
+        "127.0.0.1",
+        "localhost",
+        "LOCALHOST.",
+        "[::1]",
+        "[::ffff:127.0.0.1]",
+        "10.0.0.1",
+    ] {
+        let text = good().replace("10.0.0.1:6443", &format!("{server}:6443"));
+        let parsed = Kubeconfig::parse(&text, Intake::default()).unwrap();
+        let none = AddressPolicy::parse("none").unwrap();
+        assert!(parsed.check_address(&none).is_err(), "{server}");
+        assert!(crate::client::connect(&parsed, &none).is_err(), "{server}");
+    }
+    let named = Kubeconfig::parse(&good().replace("10.0.0.1", "k8s.example"), Intake::default()).unwrap();
+    assert!(named.check_address(&AddressPolicy::parse("none").unwrap()).is_ok(), "judged when it is resolved");
+}
+
+#[test]
+fn hostile_files_are_refused_soon_and_without_an_echo() {
+    let good = good();
+    let user = |text: &str| good.replace("    token: 0123", text);
+    let deep = |n: usize| format!("{}1{}", "{\"a\":".repeat(n), "}".repeat(n));
+    let raw = |bytes: &[u8]| base64::engine::general_purpose::STANDARD.encode(bytes);
+    let mut anchors = String::new();
+    for n in 0..500 {
+        anchors.push_str(&format!("a{n}: &a{n} [1]\n"));
+    }
+    for (what, text) in [
+        ("two documents", format!("{good}\n---\n{good}")),
+        ("a document after the end", format!("{good}\n...\n---\nhunter2: 1\n")),
+        ("a list key twice", format!("{good}clusters: []\n")),
+        ("current-context twice", format!("{good}current-context: other\n")),
+        ("a merge key", user("    <<: {token: hunter2}")),
+        ("a merge of an anchor", format!("x: &x {{token: hunter2}}\n{}", user("    <<: *x"))),
+        ("an unknown alias", user("    token: *hunter2")),
+        ("a cyclic alias", format!("x: &x [*x]\n{good}")),
+        ("many anchors", format!("{anchors}{good}")),
+        ("many aliases", format!("x: &x [1]\ny: [{}]\n{good}", "*x,".repeat(1000))),
+        ("a foreign tag", user("    token: !!python/object/apply:os.system [hunter2]")),
+        ("a local tag", user("    token: !hunter2 x")),
+        ("a token that is a list", user("    token: [hunter2]")),
+        ("a token that is a mapping", user("    token: {hunter2: 1}")),
+        ("a token with a line break", user("    token: \"hunter2\\nx\"")),
+        ("a token with a NUL", user("    token: \"hunter2\\0\"")),
+        ("a token that is not ASCII", user("    token: hunter2\u{fc}")),
+        ("a huge token", user(&format!("    token: {}", "h".repeat(70_000)))),
+        ("a huge scalar elsewhere", format!("{good}x: {}\n", "h".repeat(600_000))),
+        ("deep flow mappings", deep(5_000)),
+        ("deep lists beside", format!("{good}x: {}{}\n", "[".repeat(500), "]".repeat(500))),
+        ("deep block sequences", format!("{good}x:\n{}1\n", "- ".repeat(500))),
+        ("very many keys", format!("{good}x: {{{}}}\n", (0..60_000).map(|n| format!("{n}: 1,")).collect::<String>())),
+        ("no UTF-8", raw(&[b'a', b':', 0xff, 0xfe])),
+        ("UTF-16", raw(&good.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<_>>())),
+        ("base64 of base64", raw(raw(good.as_bytes()).as_bytes())),
+        ("base64 cut off", raw(good.as_bytes())[..good.len() / 2 * 4 / 3 + 1].to_owned()),
+        ("base64 of an archive", raw(&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, b':'])),
+        ("base64 of too much", raw("x: 1\n".repeat(80_000).as_bytes())),
+        ("a NUL", good.replace("apiVersion", "api\0Version")),
+        ("tabs", good.replace("    ", "\t")),
+        ("a directive", format!("%YAML 9.9\n---\n{good}hunter2: [\n")),
+        ("a comment that never ends", format!("#{}", "hunter2 ".repeat(40_000))),
+        ("an open quote", user("    token: \"hunter2")),
+        ("an open block", user("    token: |")),
+    ] {
+        let start = std::time::Instant::now();
+        let message = match Kubeconfig::parse(&text, Intake::default()) {
+            Err(error) => error.message().to_owned(),
+            Ok(parsed) => panic!("{what}: {parsed:?}"),
+        };
+        assert!(message.starts_with("kubeconfig: ") && message.len() < 400, "{what}: {message}");
+        assert!(!message.contains("hunter2") && !message.contains("hhhh"), "{what}: {message}");
+        assert!(start.elapsed() < std::time::Duration::from_secs(5), "{what}: {:?}", start.elapsed());
+    }
+    // What is odd and harmless means what it says.
+    for text in [good.replace('\n', "\r\n"), format!("# a note\n---\n{good}"), format!("x: &x [1, 2]\ny: *x\n{good}")] {
+        let parsed = Kubeconfig::parse(&text, Intake::default()).unwrap();
+        let Credential::Token(token) = parsed.credential() else { panic!("a token is expected") };
+        assert_eq!(token.expose_secret(), "0123");
+    }
 }
 
 #[test]

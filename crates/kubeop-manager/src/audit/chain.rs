@@ -3,10 +3,12 @@
 //! Invariant: the form is fixed for ever (`kubeop-audit-1`); another one would be told apart by its name.
 
 use super::digest::sha256;
-use crate::clusters::Keyring;
+use crate::keys::Keyring;
+use crate::vault::Seed;
 use aws_lc_rs::hmac;
 use kubeop_core::id::TenantId;
 use kubeop_core::{Error, Result, hex};
+use kubeop_store::Conn;
 use kubeop_store::audit::{AuditRecord, Chain};
 use serde::Serialize;
 use uuid::Uuid;
@@ -60,17 +62,24 @@ pub fn hash(previous: &[u8], record: &AuditRecord, seq: i64) -> Result<Vec<u8>> 
 }
 
 /// Binds the end of a chain to this installation's key: whoever can write the database, but does not have the key, cannot make another.
-pub fn authenticate(chain: &mut Chain, keyring: &Keyring) -> Result<()> {
-    let seed = keyring.newest()?;
+pub fn authenticate(chain: &mut Chain, seed: &Seed) -> Result<()> {
     chain.seed_id = Some(seed.id);
     chain.mac = hmac::sign(&seed.mac_key(PURPOSE)?, &text(chain)).as_ref().to_vec();
     Ok(())
 }
 
+/// Whether the end of a chain was written with this seed.
+pub fn is_authentic(chain: &Chain, seed: &Seed) -> Result<bool> {
+    Ok(chain.seed_id == Some(seed.id) && hmac::verify(&seed.mac_key(PURPOSE)?, &text(chain), &chain.mac).is_ok())
+}
+
 /// Whether the end of a chain was written by this installation.
-pub fn is_authentic(chain: &Chain, keyring: &Keyring) -> Result<bool> {
-    let Some(seed) = chain.seed_id.and_then(|id| keyring.seed(id).ok()) else { return Ok(false) };
-    Ok(hmac::verify(&seed.mac_key(PURPOSE)?, &text(chain), &chain.mac).is_ok())
+pub async fn is_ours(c: &mut Conn<'_>, keyring: &Keyring, end: &Chain) -> Result<bool> {
+    let Some(id) = end.seed_id else { return Ok(false) };
+    match keyring.seed(c, id).await? {
+        Some(seed) => is_authentic(end, &seed),
+        None => Ok(false),
+    }
 }
 
 fn text(chain: &Chain) -> Vec<u8> {

@@ -2,8 +2,8 @@
 //!
 //! Invariant: one replica at a time, by a row's lock that its transaction holds; a batch is sealed whole or not at all.
 
-use super::chain::{authenticate, hash};
-use crate::clusters::Keyring;
+use super::chain::{authenticate, hash, is_ours, name};
+use crate::keys::Keyring;
 use crate::state::Manager;
 use jiff::Timestamp;
 use kubeop_core::Result;
@@ -60,6 +60,7 @@ pub async fn seal_batch(store: &Store, keyring: &Keyring, now: Timestamp) -> Res
         tx.rollback().await?;
         return Ok(0);
     }
+    let seed = keyring.current(&mut tx.conn()).await?;
     let begun = platform.seed_id.is_some();
     let mut new_chains = i64::from(!begun);
     let mut seals = Vec::with_capacity(records.len());
@@ -67,6 +68,15 @@ pub async fn seal_batch(store: &Store, keyring: &Keyring, now: Timestamp) -> Res
         let Some(tenant_id) = group.first().map(|record| record.tenant_id) else { continue };
         let mut chain = if tenant_id.is_none() { platform.clone() } else { of(&mut tx.conn(), tenant_id, now).await? };
         new_chains += i64::from(tenant_id.is_some() && chain.seed_id.is_none());
+        if chain.seed_id.is_some() && !is_ours(&mut tx.conn(), keyring, &chain).await? {
+            // Going on from it as if nothing was would make it authentic: the empty place is found for ever.
+            tracing::error!(
+                chain = name(tenant_id),
+                place = chain.seq,
+                "the end of an audit chain was not written by this installation"
+            );
+            chain.seq += 1;
+        }
         for record in group {
             chain.seq += 1;
             chain.hash = hash(&chain.hash, record, chain.seq)?;
@@ -76,12 +86,12 @@ pub async fn seal_batch(store: &Store, keyring: &Keyring, now: Timestamp) -> Res
         if tenant_id.is_none() {
             platform = chain;
         } else {
-            authenticate(&mut chain, keyring)?;
+            authenticate(&mut chain, &seed)?;
             audit::put_chain(&mut tx.conn(), &chain).await?;
         }
     }
     platform.chains += new_chains;
-    authenticate(&mut platform, keyring)?;
+    authenticate(&mut platform, &seed)?;
     audit::put_chain(&mut tx.conn(), &platform).await?;
     audit::seal(&mut tx.conn(), &seals).await?;
     tx.commit().await?;

@@ -2,8 +2,8 @@
 //!
 //! Invariant: needs memory for a page of records, not for the log; what is sealed while it reads is read too, and no finding.
 
-use super::chain::{hash, is_authentic, name};
-use crate::clusters::Keyring;
+use super::chain::{hash, is_ours, name};
+use crate::keys::Keyring;
 use jiff::{SignedDuration, Timestamp};
 use kubeop_core::id::TenantId;
 use kubeop_core::{Error, Result, hex};
@@ -195,7 +195,7 @@ impl Walk {
             tell(self.finding(format!("its end at {} has another hash than the record there", end.seq)));
         }
         if let Some(keyring) = keyring
-            && !is_authentic(&end, keyring)?
+            && !is_ours(&mut store.read().await?.conn(), keyring, &end).await?
         {
             tell(self.finding(format!("its end at {} was not written by this installation's key", end.seq)));
         }

@@ -10,8 +10,8 @@ use super::error::ApiError;
 use super::layers::RequestId;
 use crate::audit::digest::{canonical, sha256};
 use crate::auth::caller::{Deed, note};
+use crate::keys::sealed;
 use crate::state::Manager;
-use crate::vault::Place;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, Method, header};
@@ -68,10 +68,6 @@ enum Stage {
 struct Claim {
     digest: Vec<u8>,
     owner: Uuid,
-}
-
-fn place(owner: Uuid) -> Place<'static> {
-    Place { table: "idempotency_key", column: "answer", row: owner }
 }
 
 /// 1 to 255 visible ASCII characters.
@@ -189,7 +185,7 @@ impl Attempt {
         let there = idempotency::claim(&mut tx.conn(), &wish, now).await?;
         if there.is_none() {
             // Before the commit is known to have come about: whatever does not succeed gives the key back.
-            *self.stage() = Stage::Claimed(Claim { digest: wish.digest, owner: wish.owner });
+            *self.stage() = Stage::Claimed(Claim { digest: wish.digest.clone(), owner: wish.owner });
         }
         tx.commit().await?;
         let Some(there) = there else { return Ok(()) };
@@ -198,11 +194,13 @@ impl Attempt {
                 "Idempotency-Key {key:?} was used for another request: the same body and query, or another key, are needed"
             )));
         }
-        let (Some(sealed), Some(seed)) = (there.answer, there.seed_id) else {
+        let (Some(answer), Some(seed)) = (there.answer, there.seed_id) else {
             *self.stage() = Stage::Busy;
             return Err(Error::conflict(format!("the request with Idempotency-Key {key:?} is still under way")));
         };
-        let plain = self.manager.clusters.keyring().open_from(&place(there.owner), seed, &sealed)?;
+        let mut read = self.manager.store.read().await?;
+        let place = sealed::answer(&wish.digest);
+        let plain = self.manager.clusters.keyring().open(&mut read.conn(), &place, seed, &answer).await?;
         *self.stage() = Stage::Replay(serde_json::from_slice(&plain).map_err(Error::internal)?);
         Err(Error::conflict("it was answered before"))
     }
@@ -230,7 +228,8 @@ impl Attempt {
 
     async fn write(&self, tx: &mut Tx, claim: &Claim, kept: &Kept) -> Result<bool> {
         let plain = zeroize::Zeroizing::new(serde_json::to_vec(kept).map_err(Error::internal)?);
-        let (seed, sealed) = self.manager.clusters.keyring().seal_for(&place(claim.owner), &plain)?;
+        let place = sealed::answer(&claim.digest);
+        let (seed, sealed) = self.manager.clusters.keyring().seal(&mut tx.conn(), &place, &plain).await?;
         Ok(idempotency::answer(&mut tx.conn(), &claim.digest, claim.owner, seed, &sealed).await?)
     }
 

@@ -6,4 +6,3 @@ pub mod answers;
 pub mod credentials;
 pub mod first_start;
 pub mod invoices;
-pub mod keyring;

@@ -5,6 +5,7 @@
 use crate::pg_proxy::PgProxy;
 use kubeop_store::{Conn, Options, Store, Tx};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -82,4 +83,46 @@ pub(crate) async fn behind_the_back(store: &Store, sql: &str) -> u64 {
     };
     tx.commit().await.unwrap();
     done
+}
+
+/// Every row of every table as text, by table; bytes are in hexadecimal digits.
+pub(crate) async fn dump(store: &Store) -> BTreeMap<String, Vec<String>> {
+    let mut tx: Tx = store.begin().await.unwrap();
+    let mut all = BTreeMap::new();
+    match tx.conn() {
+        Conn::Sqlite(c) => {
+            let tables = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'";
+            let tables: Vec<String> = sqlx::query_scalar(tables).fetch_all(&mut *c).await.unwrap();
+            for table in tables {
+                let columns = AssertSqlSafe(format!("SELECT name FROM pragma_table_info('{table}')"));
+                let columns: Vec<String> = sqlx::query_scalar(columns).fetch_all(&mut *c).await.unwrap();
+                let quoted: Vec<String> = columns.iter().map(|column| format!("quote(\"{column}\")")).collect();
+                let rows =
+                    AssertSqlSafe(format!("SELECT {} AS line FROM {table} ORDER BY line", quoted.join(" || '|' || ")));
+                all.insert(table, sqlx::query_scalar(rows).fetch_all(&mut *c).await.unwrap());
+            }
+        }
+        Conn::Pg(c) => {
+            let tables = "SELECT table_name::text FROM information_schema.tables WHERE table_schema = 'public'";
+            let tables: Vec<String> = sqlx::query_scalar(tables).fetch_all(&mut *c).await.unwrap();
+            for table in tables {
+                let rows = AssertSqlSafe(format!("SELECT t::text AS line FROM {table} AS t ORDER BY line"));
+                all.insert(table, sqlx::query_scalar(rows).fetch_all(&mut *c).await.unwrap());
+            }
+        }
+    }
+    tx.rollback().await.unwrap();
+    assert!(all.len() > 20, "{} tables", all.len());
+    all
+}
+
+/// A literal of bytes.
+pub(crate) fn bytes(store: &Store, bytes: &[u8]) -> String {
+    let digits = kubeop_core::hex::encode(bytes);
+    if store.is_shared() { format!("'\\x{digits}'::bytea") } else { format!("x'{digits}'") }
+}
+
+/// A literal of an id.
+pub(crate) fn id(store: &Store, id: uuid::Uuid) -> String {
+    if store.is_shared() { format!("'{id}'") } else { format!("x'{}'", id.simple()) }
 }

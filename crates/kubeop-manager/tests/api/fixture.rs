@@ -8,6 +8,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::BodyExt;
 use jiff::{SignedDuration, Timestamp};
+use kubeop_cluster::address::AddressPolicy;
 use kubeop_core::authz::{Actor, Role};
 use kubeop_core::clock::{Clock, ManualClock, SystemClock, SystemIds};
 use kubeop_core::policy::RawPolicy;
@@ -16,11 +17,11 @@ use kubeop_manager::auth::token::Tokens;
 use kubeop_manager::clusters::Clusters;
 use kubeop_manager::config::{Build, Config};
 use kubeop_manager::http::layers::Gate;
-use kubeop_manager::jobs::{first_start, keyring};
+use kubeop_manager::jobs::first_start;
+use kubeop_manager::keys::keyring;
 use kubeop_manager::metrics::Metrics;
 use kubeop_manager::state::Manager;
 use kubeop_manager::sync::Wake;
-use kubeop_manager::vault::MasterKey;
 use kubeop_plan::install::MetricsServer;
 use kubeop_store::{Options, Page, Store, cluster};
 use prometheus_client::registry::Registry;
@@ -76,6 +77,8 @@ pub(crate) fn config() -> Config {
         require_auth: true,
         signing_keys: vec![key()],
         master_key: key(),
+        master_key_previous: None,
+        servers: AddressPolicy::default(),
         insecure: false,
         first_policy: RawPolicy::default(),
         rate_cpu_milli: parse_rate("0.000001").unwrap(),
@@ -95,17 +98,24 @@ pub(crate) fn config() -> Config {
 impl Fixture {
     /// A new installation over an empty database, now.
     pub(crate) async fn over(store: Store) -> Self {
-        Self::gated(store, Gate::new(0)).await
+        Self::start(store, SystemClock.now(), config()).await
     }
 
     /// The same with a gate of its own.
     pub(crate) async fn gated(store: Store, gate: Gate) -> Self {
-        Self::start(store, SystemClock.now(), gate).await
+        Self::start_gated(store, SystemClock.now(), config(), gate).await
     }
 
     /// The same with a limit of requests a second.
     pub(crate) async fn with(store: Store, rate: u32) -> Self {
-        Self::gated(store, Gate::new(rate)).await
+        Self::start(store, SystemClock.now(), Config { rate_limit: rate, ..config() }).await
+    }
+
+    /// A replica with these master keys, over a database that may be in use.
+    pub(crate) async fn with_keys(store: Store, current: u8, previous: Option<u8>) -> Self {
+        let key = |byte| SecretSlice::from(vec![byte; 32]);
+        let config = Config { master_key: key(current), master_key_previous: previous.map(key), ..config() };
+        Self::start(store, SystemClock.now(), config).await
     }
 
     /// A new installation over an SQLite file of its own, now.
@@ -119,29 +129,35 @@ impl Fixture {
         let url = format!("sqlite://{}", folder.path().join("kubeop.db").display());
         let store = Store::open(&url, Options::default()).await.unwrap();
         store.migrate().await.unwrap();
-        Self { _folder: Some(folder), ..Self::start(store, now, Gate::new(0)).await }
+        Self { _folder: Some(folder), ..Self::start(store, now, config()).await }
     }
 
-    async fn start(store: Store, now: Timestamp, gate: Gate) -> Self {
+    async fn start(store: Store, now: Timestamp, config: Config) -> Self {
+        let gate = Gate::new(config.rate_limit);
+        Self::start_gated(store, now, config, gate).await
+    }
+
+    async fn start_gated(store: Store, now: Timestamp, config: Config, gate: Gate) -> Self {
         let clock = Arc::new(ManualClock::new(now));
-        let config = config();
-        let master = MasterKey::new(key()).unwrap();
-        let keyring = keyring::open(&store, &master, &*clock, &SystemIds).await.unwrap();
+        let mut registry = Registry::default();
+        let metrics = Metrics::register(&mut registry);
+        let unreadable = metrics.secrets_unreadable.clone();
+        let keyring =
+            keyring::open(&store, config.master_keys().unwrap(), &*clock, &SystemIds, unreadable).await.unwrap();
         let instance = first_start::instance(&store, &SystemIds).await.unwrap();
         first_start::policy(&store, &config, &*clock).await.unwrap();
         first_start::prices(&store, &config, &*clock).await.unwrap();
-        let mut registry = Registry::default();
         let manager = Arc::new(Manager {
             tokens: Tokens::new(&config.signing_keys),
             gate,
-            clusters: Clusters::new(keyring, None),
+            clusters: Clusters::new(keyring, config.servers.clone(), None),
             wake: Wake::default(),
             config,
             store,
             clock: Arc::<ManualClock>::clone(&clock),
             ids: Arc::new(SystemIds),
             instance,
-            metrics: Metrics::register(&mut registry),
+            metrics,
             registry: Arc::new(Mutex::new(registry)),
             host: None,
             shutdown: CancellationToken::new(),

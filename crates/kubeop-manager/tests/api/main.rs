@@ -14,6 +14,8 @@ mod database;
 mod errors;
 mod idempotency;
 mod ingest;
+mod key_damage;
+mod key_rotation;
 mod limits;
 mod outage;
 mod patch;

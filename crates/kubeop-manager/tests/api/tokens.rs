@@ -141,6 +141,103 @@ async fn whatever_is_wrong_with_a_token_is_401() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hostile_tokens_that_are_signed_with_our_own_key_are_401() {
+    database::sqlite(|store| async {
+        let fixture = Fixture::over(store).await;
+        let good = claims(&fixture).to_string();
+        let now = fixture.clock.now().as_second();
+        let with = |member: &str| good.replacen('{', &format!("{{{member},"), 1);
+        let set = |from: &str, to: &str| {
+            let text = good.replacen(from, to, 1);
+            assert_ne!(text, good, "{from}");
+            text
+        };
+        let exp = format!("\"exp\":{}", now + 3600);
+        let deep = format!("\"x\":{}{}", "[".repeat(1500), "]".repeat(1500));
+        for (what, text) in [
+            ("a float exp", set(&exp, &format!("\"exp\":{}.5", now + 3600))),
+            ("an exp with an exponent", set(&exp, "\"exp\":1e12")),
+            ("an exp past i64", set(&exp, "\"exp\":9223372036854775808")),
+            ("an exp past u64", set(&exp, "\"exp\":99999999999999999999999999")),
+            ("an exp below i64", set(&exp, "\"exp\":-9223372036854775809")),
+            ("an infinite exp", set(&exp, "\"exp\":1e999")),
+            ("an exp that is no number", set(&exp, "\"exp\":NaN")),
+            ("an exp that is true", set(&exp, "\"exp\":true")),
+            ("exp twice", with(&exp)),
+            ("iss twice", with("\"iss\":\"kubeop\"")),
+            ("sub twice", with("\"sub\":\"admin\"")),
+            ("jti twice", with("\"jti\":\"a\",\"jti\":\"b\"")),
+            ("a float nbf", with("\"nbf\":0.5")),
+            ("a float iat", good.replacen(&format!("\"iat\":{now}"), &format!("\"iat\":{now}.5"), 1)),
+            ("nested claims", json!({"claims": serde_json::from_str::<Value>(&good).unwrap()}).to_string()),
+            ("a token in a token", serde_json::to_string(&signed(HEADER, &good, KEY)).unwrap()),
+            ("deep nesting", with(&deep)),
+            ("trailing data", format!("{good}{good}")),
+            ("a comment", format!("/**/{good}")),
+            ("a byte order mark", format!("\u{feff}{good}")),
+            ("a list of claims", format!("[{good}]")),
+            ("a role in other letters", set("\"role\":\"admin\"", "\"role\":\"adm\u{131}n\"")),
+            ("a role that ends in a NUL", set("\"role\":\"admin\"", "\"role\":\"admin\\u0000\"")),
+            ("an unpaired surrogate", set("\"sub\":\"admin\"", "\"sub\":\"\\ud800\"")),
+        ] {
+            assert_eq!(status(&fixture, &signed(HEADER, &text, KEY)).await, 401, "{what}");
+        }
+        let of = |header: &[u8], claims: &[u8]| {
+            let text = format!("{}.{}", encode(header), encode(claims));
+            let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, KEY);
+            format!("{text}.{}", encode(aws_lc_rs::hmac::sign(&key, text.as_bytes())))
+        };
+        for (header, claims) in [
+            (b"\xff\xfe".as_slice(), good.as_bytes()),
+            (b"{\"alg\":\"HS256\",\"typ\":\"\xff\"}", good.as_bytes()),
+            (HEADER.as_bytes(), b"\xff\xfe"),
+            (HEADER.as_bytes(), b"{\"sub\":\"\xc3\x28\"}"),
+            (b"{\"alg\":\"none\",\"alg\":\"HS256\"}", good.as_bytes()),
+            (b"{\"alg\":\"HS256\",\"alg\":\"HS256\"}", good.as_bytes()),
+            (b"{\"alg\":\"HS256\"}{}", good.as_bytes()),
+            (b"{\"alg\":\"RS256\",\"typ\":\"JWT\"}", good.as_bytes()),
+            (b"{\"alg\":\"ES256\"}", good.as_bytes()),
+            (b"{\"alg\":\"EdDSA\"}", good.as_bytes()),
+            (b"{\"alg\":\"dir\",\"enc\":\"A256GCM\"}", good.as_bytes()),
+            (b"{\"alg\":\"HS256 \"}", good.as_bytes()),
+            (b"{\"alg\":\"nOnE\"}", good.as_bytes()),
+        ] {
+            assert_eq!(status(&fixture, &of(header, claims)).await, 401, "{}", String::from_utf8_lossy(header));
+        }
+        let token = signed(HEADER, &good, KEY);
+        for odd in [
+            token.replacen('.', ". ", 1),
+            token.replacen('.', "\t.", 1),
+            format!("{} {}", &token[..10], &token[10..]),
+            format!("{token}\u{b}"),
+            token.replace('_', "/").replace('-', "+") + "==",
+            format!("{}.{}.", encode(br#"{"alg":"none"}"#), encode(&good)),
+            format!("{}.{}.{}", encode(br#"{"alg":"none"}"#), encode(&good), token.rsplit_once('.').unwrap().1),
+        ] {
+            let request = Request::get("/v1/clusters").header("authorization", format!("Bearer {odd}").as_bytes());
+            let Ok(request) = request.body(Body::empty()) else { continue };
+            assert_eq!(fixture.send(request).await.status, 401, "{odd:?}");
+        }
+        // Keys that a token brings, or says where to fetch, are not looked at: its signature is judged by ours.
+        let forged = json!({"kty": "oct", "k": encode([9; 32]), "alg": "HS256"});
+        for extra in [
+            json!({"jwk": forged}),
+            json!({"jku": "http://127.0.0.1:1/keys"}),
+            json!({"x5u": "http://127.0.0.1:1/cert"}),
+            json!({"x5c": ["MIIB"]}),
+            json!({"kid": "' OR 1=1 --"}),
+        ] {
+            let mut header: Value = serde_json::from_str(HEADER).unwrap();
+            header.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+            assert_eq!(status(&fixture, &signed(&header.to_string(), &good, &[9; 32])).await, 401, "{extra}");
+        }
+        // An audience is nobody's business here; what it is changes nothing.
+        assert_eq!(status(&fixture, &signed(HEADER, &with("\"aud\":[\"a\",\"b\"]"), KEY)).await, 200);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_mutilation_of_a_token_is_let_in_or_breaks_anything() {
     database::sqlite(|store| async {
         let fixture = Fixture::over(store).await;

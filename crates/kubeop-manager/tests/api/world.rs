@@ -69,8 +69,8 @@ pub(crate) async fn add_cluster_at(fixture: &Fixture, name: &str, port: u16, sta
     };
     let text = KUBECONFIG.replace("127.0.0.1:1", &format!("127.0.0.1:{port}"));
     let kubeconfig = Kubeconfig::parse(&text, Intake { insecure: true }).unwrap();
-    let sealed = manager.clusters.keyring().seal(row.id, &kubeconfig).unwrap();
     let mut tx = manager.store.begin().await.unwrap();
+    let sealed = manager.clusters.seal(&mut tx.conn(), row.id, &kubeconfig).await.unwrap();
     assert_eq!(cluster::insert(&mut tx.conn(), &row, &sealed).await.unwrap(), Inserted::Yes);
     cluster::set_bootstrap(&mut tx.conn(), row.id, state, None).await.unwrap();
     tx.commit().await.unwrap();

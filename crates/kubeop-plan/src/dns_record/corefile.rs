@@ -1,4 +1,4 @@
-//! The stand-in zone: app hosts as a section of the cluster's CoreDNS configuration (docs/adr/0007-mocks-in-cluster-dns.md).
+//! The stand-in zone: app hosts as a section of the cluster's CoreDNS configuration (docs/adr/0008-mocks-in-cluster-dns.md).
 //!
 //! Invariant: only whole lines between our two markers are ever written, each made of parsed values alone; each host is answered by its exact name, and
 //! never one that the `kubernetes` plugin answers. What stands around the markers is returned byte for byte.

@@ -150,6 +150,29 @@ pub async fn chains(c: &mut Conn<'_>, after: Option<Option<TenantId>>, rows: u32
     Ok(rows.into_iter().map(Chain::from).collect())
 }
 
+/// The chains whose ends are authenticated with this seed, as [`chains`] gives them.
+pub async fn chains_with(
+    c: &mut Conn<'_>,
+    seed_id: Uuid,
+    after: Option<Option<TenantId>>,
+    rows: u32,
+) -> Result<Vec<Chain>> {
+    let first =
+        sql!(concat!("SELECT ", chain_columns!(), " FROM audit_chain WHERE seed_id = $1 ORDER BY tenant_id LIMIT $2"));
+    let next = sql!(concat!(
+        "SELECT ",
+        chain_columns!(),
+        " FROM audit_chain WHERE seed_id = $1 AND tenant_id > $2 ORDER BY tenant_id LIMIT $3"
+    ));
+    let rows: Vec<ChainRow> = match after {
+        None => on!(c, x => sqlx::query_as(first).bind(seed_id).bind(limit(rows)).fetch_all(x).await)?,
+        Some(after) => {
+            on!(c, x => sqlx::query_as(next).bind(seed_id).bind(key(after)).bind(limit(rows)).fetch_all(x).await)?
+        }
+    };
+    Ok(rows.into_iter().map(Chain::from).collect())
+}
+
 /// How many chains there are.
 pub async fn count_chains(c: &mut Conn<'_>) -> Result<i64> {
     let q = sql!("SELECT COUNT(*) AS n FROM audit_chain");

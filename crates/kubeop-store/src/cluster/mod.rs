@@ -9,7 +9,7 @@ mod write;
 
 pub use reach::{Reach, reach, set_unreachable};
 pub use read::{by_name, by_uid, count, get, get_any, ids, kubeconfig, list, sealed_with};
-pub use write::{insert, lock, mark_deleted, set_bootstrap, set_kubeconfig, update};
+pub use write::{insert, lock, mark_deleted, reseal, set_bootstrap, set_kubeconfig, update};
 
 use crate::TextMap;
 use crate::column::{Id, Maybe, Text, Ts};

@@ -61,16 +61,10 @@ pub async fn kubeconfig(c: &mut Conn<'_>, id: ClusterId) -> Result<Option<Sealed
     Ok(on!(c, x => sqlx::query_as(q).bind(id.0).fetch_optional(x).await)?)
 }
 
-/// The clusters whose kubeconfig is sealed with this seed, by id, beginning after `after`: for sealing them anew.
-pub async fn sealed_with(
-    c: &mut Conn<'_>,
-    seed_id: Uuid,
-    after: Option<ClusterId>,
-    rows: u32,
-) -> Result<Vec<ClusterId>> {
-    let q = sql!("SELECT id FROM cluster WHERE seed_id = $1 AND id > $2 ORDER BY id LIMIT $3");
-    let after = after.map_or(Uuid::nil(), |id| id.0);
-    let ids: Vec<Id> =
-        on!(c, x => sqlx::query_scalar(q).bind(seed_id).bind(after).bind(limit(rows)).fetch_all(x).await)?;
-    Ok(ids.into_iter().map(ClusterId::from).collect())
+/// The kubeconfigs that are sealed with this seed, by cluster, beginning after `after` (nil: with the first): for sealing them anew.
+pub async fn sealed_with(c: &mut Conn<'_>, seed_id: Uuid, after: Uuid, rows: u32) -> Result<Vec<(ClusterId, Vec<u8>)>> {
+    let q = sql!("SELECT id, kubeconfig FROM cluster WHERE seed_id = $1 AND id > $2 ORDER BY id LIMIT $3");
+    let found: Vec<(Uuid, Vec<u8>)> =
+        on!(c, x => sqlx::query_as(q).bind(seed_id).bind(after).bind(limit(rows)).fetch_all(x).await)?;
+    Ok(found.into_iter().map(|(id, bytes)| (ClusterId(id), bytes)).collect())
 }

@@ -96,6 +96,21 @@ pub async fn set_kubeconfig(c: &mut Conn<'_>, id: ClusterId, kubeconfig: &Sealed
     Ok(rows == 1)
 }
 
+/// Replaces the sealed kubeconfig by the same one sealed anew, if it is still `old`; not a change by a caller, so the version stays.
+pub async fn reseal(c: &mut Conn<'_>, id: ClusterId, old: &Sealed, new: &Sealed) -> Result<bool> {
+    let q = sql!("UPDATE cluster SET kubeconfig = $4, seed_id = $5 WHERE id = $1 AND kubeconfig = $2 AND seed_id = $3");
+    let rows = on!(c, x => sqlx::query(q)
+        .bind(id.0)
+        .bind(&old.bytes)
+        .bind(old.seed_id)
+        .bind(&new.bytes)
+        .bind(new.seed_id)
+        .execute(x)
+        .await
+        .map(|done| done.rows_affected()))?;
+    Ok(rows == 1)
+}
+
 /// Records how far the bootstrap is; not a change by a caller, so the version stays. `false` if the cluster is deleted.
 pub async fn set_bootstrap(
     c: &mut Conn<'_>,

@@ -70,13 +70,13 @@ both! {
         add_seed(c).await;
         let mut row = one(1);
         let _ = cluster::insert(c, &row, &sealed()).await.unwrap();
-        assert_eq!(cluster::sealed_with(c, SEED, None, 10).await.unwrap(), vec![row.id]);
+        assert_eq!(cluster::sealed_with(c, SEED, Uuid::nil(), 10).await.unwrap(), vec![(row.id, vec![1, 2, 3])]);
         assert!(cluster::mark_deleted(c, &mut row, at(9)).await.unwrap());
         assert_eq!((row.version, row.deleted_at), (2, Some(at(9))));
         assert_eq!(cluster::get(c, row.id).await.unwrap(), None);
         assert_eq!(cluster::get_any(c, row.id).await.unwrap().as_ref(), Some(&row));
         assert_eq!(cluster::kubeconfig(c, row.id).await.unwrap(), None);
-        assert!(cluster::sealed_with(c, SEED, None, 10).await.unwrap().is_empty());
+        assert!(cluster::sealed_with(c, SEED, Uuid::nil(), 10).await.unwrap().is_empty());
         assert!(cluster::ids(c).await.unwrap().is_empty());
         assert!(!cluster::mark_deleted(c, &mut row, at(10)).await.unwrap());
         assert!(!cluster::set_kubeconfig(c, row.id, &sealed()).await.unwrap());

@@ -20,6 +20,7 @@ mod cluster_lease;
 mod cluster_object;
 mod cluster_object_work;
 mod credentials;
+mod encryption_seed;
 mod faults_postgres;
 mod faults_sqlite;
 mod figures;

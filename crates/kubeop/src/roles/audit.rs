@@ -7,8 +7,7 @@ use crate::config::DatabaseArgs;
 use anyhow::{Context, bail};
 use kubeop_core::clock::{Clock, SystemClock};
 use kubeop_manager::audit::verify::{self, Head};
-use kubeop_manager::jobs::keyring;
-use kubeop_manager::vault::MasterKey;
+use kubeop_manager::keys::keyring;
 use kubeop_store::{Options, Store};
 use std::fs;
 
@@ -37,7 +36,7 @@ pub(crate) async fn verify(args: VerifyArgs) -> anyhow::Result<()> {
     let store = open(&args.database).await?;
     let keyring = match args.master.find(&args.database)? {
         None => None,
-        Some(key) => Some(keyring::open_existing(&store, &MasterKey::new(key)?).await?),
+        Some(masters) => Some(keyring::open_existing(&store, masters).await?),
     };
     if keyring.is_none() {
         println!("no master key is given: who wrote the ends of the chains is not checked");

@@ -32,6 +32,7 @@ const ENDING: Duration = Duration::from_secs(1);
 pub(crate) struct Host {
     clock: Arc<dyn Clock>,
     webhook_url: Option<String>,
+    servers: AddressPolicy,
     operator: kubeop_operator::metrics::Metrics,
     admission: kubeop_admission::metrics::Metrics,
     clusters: Mutex<HashMap<ClusterId, Hosted>>,
@@ -51,10 +52,11 @@ impl Host {
     pub(crate) fn new(
         clock: Arc<dyn Clock>,
         webhook_url: Option<String>,
+        servers: AddressPolicy,
         operator: kubeop_operator::metrics::Metrics,
         admission: kubeop_admission::metrics::Metrics,
     ) -> Self {
-        Self { clock, webhook_url, operator, admission, clusters: Mutex::default() }
+        Self { clock, webhook_url, servers, operator, admission, clusters: Mutex::default() }
     }
 
     /// Stops every role and takes every webhook configuration away.
@@ -91,13 +93,13 @@ impl RoleHost for Host {
     }
 
     async fn start(&self, cluster: ClusterId, kubeconfig: &Kubeconfig, admission: bool) -> Result<()> {
-        let policy = AddressPolicy::default();
+        let policy = &self.servers;
         let mut clusters = self.clusters.lock().await;
         let hosted = clusters.entry(cluster).or_default();
-        let registered = connect(kubeconfig, &policy)?;
+        let registered = connect(kubeconfig, policy)?;
         if hosted.roles.is_none() {
             let client =
-                as_service_account(kubeconfig, &policy, registered.clone(), ServiceAccountName::Operator).await?;
+                as_service_account(kubeconfig, policy, registered.clone(), ServiceAccountName::Operator).await?;
             let cancel = CancellationToken::new();
             let mut roles = JoinSet::new();
             roles.spawn(operator(client, Arc::clone(&self.clock), self.operator.clone(), cancel.clone()));
@@ -109,7 +111,7 @@ impl RoleHost for Host {
             && let Some((cancel, roles)) = &mut hosted.roles
         {
             let client =
-                as_service_account(kubeconfig, &policy, registered.clone(), ServiceAccountName::Admission).await?;
+                as_service_account(kubeconfig, policy, registered.clone(), ServiceAccountName::Admission).await?;
             let config = kubeop_admission::Config::new(listener, client, Arc::clone(&self.clock));
             let (metrics, cancel) = (self.admission.clone(), cancel.clone());
             roles.spawn(async move {

@@ -1,8 +1,8 @@
 //! `kubeop manager`.
 //!
-//! Invariant: the database is open and current before the API is served.
+//! Invariant: the database is open and current before the API is served, and untouched if the master key is not its own.
 
-use super::{metrics, migrate};
+use super::{keys, metrics, migrate};
 use crate::cli::Cli;
 use crate::config::{Home, ManagerArgs, address, warn_of_unknown_variables};
 use crate::shutdown;
@@ -32,6 +32,7 @@ pub(crate) async fn serve(
 ) -> anyhow::Result<()> {
     warn_of_unknown_variables(&Cli::command());
     let (config, listen) = (args.config(home)?, args.listen(home)?);
+    keys::check_before_start(&args.database, &config.master_keys()?).await?;
     let store = migrate::open(&args.database).await?;
     let listener = TcpListener::bind(listen)
         .await

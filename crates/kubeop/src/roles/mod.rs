@@ -7,6 +7,7 @@ pub(crate) mod audit;
 pub(crate) mod dev;
 pub(crate) mod healthcheck;
 pub(crate) mod host;
+pub(crate) mod keys;
 pub(crate) mod manager;
 pub(crate) mod metrics;
 pub(crate) mod migrate;

@@ -11,8 +11,6 @@ use crate::http::answer::Item;
 use crate::http::error::ApiResult;
 use crate::http::params::{IfMatch, ItemId};
 use kubeop_api::cluster::{Cluster as Answer, ClusterInput};
-use kubeop_cluster::address::AddressPolicy;
-use kubeop_cluster::client::connect;
 use kubeop_cluster::kubeconfig::{Intake, Kubeconfig};
 use kubeop_cluster::probe;
 use kubeop_core::{Error, Result};
@@ -51,17 +49,17 @@ async fn apply(
     let input = change.onto(&as_input(&row))?;
     unchanged("id", input.id.as_deref(), &row.id.to_string())?;
     unchanged("name", input.name.as_deref(), row.name.as_str())?;
-    let sealed = match input.kubeconfig.as_deref() {
+    let replacement = match input.kubeconfig.as_deref() {
         None => None,
         Some(text) => {
             let kubeconfig = Kubeconfig::parse(text, Intake { insecure: manager.config.insecure })?;
-            let client = connect(&manager.clusters.route(kubeconfig.clone()).await?, &AddressPolicy::default())?;
+            let (_, client) = manager.clusters.connect(&kubeconfig).await?;
             let probe = probe::probe(&client).await.map_err(|e| e.at("kubeconfig"))?;
             if probe.cluster_uid != row.cluster_uid {
                 return Err(Error::invalid("kubeconfig: it leads to another cluster; register that one by POST"));
             }
             kubeconfig.server().to_string().trim_end_matches('/').clone_into(&mut row.server);
-            Some(manager.clusters.keyring().seal(row.id, &kubeconfig)?)
+            Some(kubeconfig)
         }
     };
     row.public_server = check_public_server(input.public_server.as_deref())?;
@@ -72,13 +70,14 @@ async fn apply(
     row.with_mocks = row.with_mocks || input.with_mocks.unwrap_or(false);
 
     let mut tx = caller.change().await?;
-    if let Some(sealed) = &sealed {
-        let _ = cluster::set_kubeconfig(&mut tx.conn(), row.id, sealed).await?;
+    if let Some(kubeconfig) = &replacement {
+        let sealed = manager.clusters.seal(&mut tx.conn(), row.id, kubeconfig).await?;
+        let _ = cluster::set_kubeconfig(&mut tx.conn(), row.id, &sealed).await?;
     }
     if !cluster::update(&mut tx.conn(), &mut row, manager.clock.now()).await? {
         return Err(Error::conflict("the cluster was changed at the same time: read it again"));
     }
-    let detail = if sealed.is_some() { "kubeconfig replaced" } else { "" };
+    let detail = if replacement.is_some() { "kubeconfig replaced" } else { "" };
     let deed = Deed {
         verb: "update",
         kind: KIND,

@@ -11,9 +11,10 @@ pub mod status;
 
 use crate::api::status::Reachability;
 use crate::sync::reach;
-use axum::http::Uri;
 use kubeop_api::cluster::Cluster as Answer;
 use kubeop_api::resource::{Labels, Phase, Status, check_labels};
+use kubeop_cluster::address::{AddressPolicy, check_server_address};
+use kubeop_cluster::kubeconfig::{literal_address, parse_server};
 use kubeop_core::{Error, Result};
 use kubeop_crds::labels;
 use kubeop_store::Conn;
@@ -73,20 +74,15 @@ fn status(row: &Cluster, known: &Reachability) -> Status {
     Status { phase, message, conditions: Vec::new(), synced }
 }
 
-/// Checks the address tenants shall use: `https://host[:port]`.
+/// Checks the address tenants shall use. Only they connect to it, so any private one will do.
 fn check_public_server(text: Option<&str>) -> Result<Option<String>> {
     let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(None) };
-    let refuse = || {
-        Error::invalid(format!(
-            "public_server: {:?} is not of the form https://host:port",
-            kubeop_core::id::shorten(text)
-        ))
-    };
-    let uri: Uri = text.parse().map_err(|_| refuse())?;
-    let plain = uri.scheme_str() == Some("https")
-        && uri.authority().is_some_and(|authority| !authority.as_str().contains('@'))
-        && uri.query().is_none();
-    if plain { Ok(Some(text.trim_end_matches('/').to_owned())) } else { Err(refuse()) }
+    let place = |error: Error| error.at("public_server");
+    let uri = parse_server(text).map_err(place)?;
+    if let Some(address) = literal_address(&uri) {
+        check_server_address(address, &AddressPolicy::default()).map_err(place)?;
+    }
+    Ok(Some(text.trim_end_matches('/').to_owned()))
 }
 
 fn own_labels(labels: Option<Labels>) -> Result<Labels> {

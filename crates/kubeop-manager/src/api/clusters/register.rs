@@ -12,8 +12,6 @@ use crate::http::body::Body;
 use crate::http::error::ApiResult;
 use crate::sync::objects;
 use kubeop_api::cluster::{Cluster as Answer, ClusterInput};
-use kubeop_cluster::address::AddressPolicy;
-use kubeop_cluster::client::connect;
 use kubeop_cluster::kubeconfig::{Intake, Kubeconfig};
 use kubeop_cluster::probe;
 use kubeop_core::id::ClusterId;
@@ -32,7 +30,7 @@ pub async fn handle(caller: Caller<ManageClusters>, Body(input): Body<ClusterInp
     let public_server = check_public_server(input.public_server.as_deref())?;
     let kubeconfig = Kubeconfig::parse(text, Intake { insecure: manager.config.insecure })?;
 
-    let client = connect(&manager.clusters.route(kubeconfig.clone()).await?, &AddressPolicy::default())?;
+    let (_, client) = manager.clusters.connect(&kubeconfig).await?;
     let probe = probe::probe(&client).await.map_err(|e| e.at("kubeconfig"))?;
     kubeop_cluster::bootstrap::foreign_instance(&client, manager.instance).await?;
 
@@ -57,7 +55,8 @@ pub async fn handle(caller: Caller<ManageClusters>, Body(input): Body<ClusterInp
         deleted_at: None,
     };
     let mut tx = caller.change().await?;
-    let inserted = cluster::insert(&mut tx.conn(), &row, &manager.clusters.keyring().seal(id, &kubeconfig)?).await?;
+    let sealed = manager.clusters.seal(&mut tx.conn(), id, &kubeconfig).await?;
+    let inserted = cluster::insert(&mut tx.conn(), &row, &sealed).await?;
     taken(&mut tx.conn(), &row, inserted).await?;
     objects::mark_policy(&mut tx.conn(), id, now).await?;
     let deed = Deed {
