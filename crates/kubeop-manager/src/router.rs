@@ -3,7 +3,8 @@
 //! Invariant: a path is here or it is 404; its operation's permission is in the handler's signature.
 
 use crate::api::{
-    analytics, apps, audit, clusters, invoices, kubeconfigs, platform, policy, projects, system, tenants, tokens, usage,
+    analytics, apps, audit, clusters, invoices, kubeconfigs, platform, policy, projects, system, tenants, tokens,
+    usage, webhooks,
 };
 use crate::http::{idempotency, layers};
 use crate::state::Manager;
@@ -46,6 +47,7 @@ pub fn routes() -> ApiRouter<Arc<Manager>> {
         .merge(tenancy_routes())
         .merge(platform_routes())
         .merge(access_routes())
+        .merge(webhook_routes())
         .merge(billing_routes())
 }
 
@@ -205,6 +207,19 @@ fn access_routes() -> ApiRouter<Arc<Manager>> {
         .api_route(
             "/v1/kubeconfigs/{id}",
             delete_with(kubeconfigs::revoke::handle, op("revokeKubeconfig", TAG, "Revoke a kubeconfig")),
+        )
+}
+
+fn webhook_routes() -> ApiRouter<Arc<Manager>> {
+    const TAG: &str = "webhooks";
+    ApiRouter::new()
+        .api_route(
+            "/v1/webhooks/dead",
+            get_with(webhooks::dead::handle, op("listDeadDeliveries", TAG, "Event deliveries that were given up")),
+        )
+        .api_route(
+            "/v1/webhooks/dead/{id}/replay",
+            post_with(webhooks::replay::handle, op("replayDeadDelivery", TAG, "Send such an event again")),
         )
 }
 

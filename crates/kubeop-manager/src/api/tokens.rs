@@ -6,6 +6,7 @@ use crate::api::{projects, tenants};
 use crate::audit::digest;
 use crate::auth::caller::{Caller, Deed};
 use crate::auth::permission::{IssueProjectTokens, IssueTenantTokens, Permission, RevokeTokens};
+use crate::events::About;
 use crate::http::answer::{Deleted, Secret};
 use crate::http::body::Body;
 use crate::http::error::ApiResult;
@@ -83,6 +84,7 @@ async fn issue<P: Permission>(caller: &Caller<P>, role: Role, tenant: TenantId, 
         kind: "token",
         id: jti.clone(),
         tenant: Some(tenant),
+        about: About::project(project_id),
         before: None,
         after: Some(digest::of(&record)?),
         detail: format!("{} for {minutes} minutes", record.subject),
@@ -106,6 +108,7 @@ pub async fn revoke(caller: Caller<RevokeTokens>, ItemId(jti): ItemId) -> ApiRes
         after: Some(digest::of(&revoked)?),
         id: revoked.jti,
         tenant: revoked.tenant_id,
+        about: About::project(revoked.project_id),
         ..Deed::default()
     };
     caller.commit(tx, deed).await?;

@@ -3,6 +3,8 @@
 //! Invariant: a `Caller<P>` exists only for an actor who may perform `P`; what it may touch is its scope.
 
 use super::permission::Permission;
+use crate::events::About;
+use crate::events::outbox::{Happening, publish};
 use crate::http::answer::Keep;
 use crate::http::error::ApiError;
 use crate::http::idempotency::Attempt;
@@ -52,6 +54,8 @@ pub struct Deed {
     pub id: String,
     /// The tenant it belongs to.
     pub tenant: Option<TenantId>,
+    /// Where else it stands, for events.
+    pub about: About,
     /// The digest of the thing before ([`crate::audit::digest::of`]); none if there was none.
     pub before: Option<String>,
     /// The digest of the thing after; none if there is none.
@@ -196,14 +200,44 @@ impl<P> Caller<P> {
         self.commit_all(tx, deed, Some(answer)).await
     }
 
-    async fn commit_all(&self, mut tx: Tx, deed: Deed, answer: Option<&(dyn Keep + Sync)>) -> Result<()> {
+    /// Puts a change on record within its transaction, where more follows from it before [`Caller::finish`].
+    pub async fn record(&self, tx: &mut Tx, mut deed: Deed) -> Result<()> {
+        let (action, kind, about) = (deed.verb, deed.kind, std::mem::take(&mut deed.about));
         let entry = record(&self.manager, &self.actor, &self.request_id, deed, "done");
         audit::append(&mut tx.conn(), &entry).await?;
+        let happening = Happening {
+            id: entry.id,
+            at: entry.at,
+            action,
+            kind,
+            object: entry.object_id,
+            about,
+            tenant: entry.tenant_id,
+            actor: self.actor.clone(),
+            request_id: entry.request_id,
+            detail: entry.detail,
+        };
+        publish(&self.manager, &mut tx.conn(), &happening).await
+    }
+
+    /// Commits a change that is on record.
+    pub async fn finish(&self, tx: Tx) -> Result<()> {
+        self.finish_all(tx, None).await
+    }
+
+    async fn commit_all(&self, mut tx: Tx, deed: Deed, answer: Option<&(dyn Keep + Sync)>) -> Result<()> {
+        self.record(&mut tx, deed).await?;
+        self.finish_all(tx, answer).await
+    }
+
+    async fn finish_all(&self, mut tx: Tx, answer: Option<&(dyn Keep + Sync)>) -> Result<()> {
         if let Some(attempt) = &self.attempt {
             let kept = answer.map(Keep::keep).transpose()?;
             attempt.keep(&mut tx, kept).await?;
         }
-        Ok(tx.commit().await?)
+        tx.commit().await?;
+        self.manager.events.ring();
+        Ok(())
     }
 }
 

@@ -15,6 +15,7 @@ use kubeop_core::price::{Currency, parse_rate};
 use kubeop_manager::auth::token::Tokens;
 use kubeop_manager::clusters::Clusters;
 use kubeop_manager::config::{Build, Config};
+use kubeop_manager::events::Events;
 use kubeop_manager::http::layers::Gate;
 use kubeop_manager::jobs::{first_start, keyring};
 use kubeop_manager::metrics::Metrics;
@@ -87,6 +88,8 @@ pub(crate) fn config() -> Config {
         metrics_server: MetricsServer { image: "metrics-server:test".to_owned(), insecure_kubelets: false },
         bootstrap_on_start: false,
         host_gateway: None,
+        event_hook: None,
+        cluster_ready_hook: None,
         build: Build { version: "0".into(), commit: "c".into(), built_at: "b".into(), rust: "r".into() },
     }
 }
@@ -94,12 +97,17 @@ pub(crate) fn config() -> Config {
 impl Fixture {
     /// A new installation over an empty database, now.
     pub(crate) async fn over(store: Store) -> Self {
-        Self::start(store, SystemClock.now(), 0).await
+        Self::start(store, SystemClock.now(), config()).await
+    }
+
+    /// The same with another configuration.
+    pub(crate) async fn configured(store: Store, config: Config) -> Self {
+        Self::start(store, SystemClock.now(), config).await
     }
 
     /// The same with a limit of requests a second.
     pub(crate) async fn with(store: Store, rate: u32) -> Self {
-        Self::start(store, SystemClock.now(), rate).await
+        Self::start(store, SystemClock.now(), Config { rate_limit: rate, ..config() }).await
     }
 
     /// A new installation over an SQLite file of its own, now.
@@ -113,12 +121,11 @@ impl Fixture {
         let url = format!("sqlite://{}", folder.path().join("kubeop.db").display());
         let store = Store::open(&url, Options::default()).await.unwrap();
         store.migrate().await.unwrap();
-        Self { _folder: Some(folder), ..Self::start(store, now, 0).await }
+        Self { _folder: Some(folder), ..Self::start(store, now, config()).await }
     }
 
-    async fn start(store: Store, now: Timestamp, rate: u32) -> Self {
+    async fn start(store: Store, now: Timestamp, config: Config) -> Self {
         let clock = Arc::new(ManualClock::new(now));
-        let config = config();
         let master = MasterKey::new(key()).unwrap();
         let keyring = keyring::open(&store, &master, &*clock, &SystemIds).await.unwrap();
         let instance = first_start::instance(&store, &SystemIds).await.unwrap();
@@ -127,9 +134,10 @@ impl Fixture {
         let mut registry = Registry::default();
         let manager = Arc::new(Manager {
             tokens: Tokens::new(&config.signing_keys),
-            gate: Gate::new(rate),
+            gate: Gate::new(config.rate_limit),
             clusters: Clusters::new(keyring, None),
             wake: Wake::default(),
+            events: Events::new(&config).unwrap(),
             config,
             store,
             clock: Arc::<ManualClock>::clone(&clock),

@@ -20,6 +20,7 @@ mod cluster_lease;
 mod cluster_object;
 mod cluster_object_work;
 mod credentials;
+mod event_delivery;
 mod figures;
 mod fixture;
 mod invoice;

@@ -7,6 +7,7 @@ use crate::audit::digest;
 use crate::auth::caller::{Caller, Deed};
 use crate::auth::permission::ManageClusters;
 use crate::bootstrap;
+use crate::events;
 use crate::http::answer::Deleted;
 use crate::http::error::ApiResult;
 use crate::http::params::{IfMatch, ItemId, Query, switch};
@@ -48,7 +49,8 @@ pub async fn handle(
         (true, false) => format!("uninstalled but for {}", left.join(", ")),
     };
     let id = row.id.to_string();
-    let deed = Deed { verb: "delete", kind: KIND, id, before: Some(before), detail, ..Deed::default() };
+    let about = events::of_cluster(&row);
+    let deed = Deed { verb: "delete", kind: KIND, id, about, before: Some(before), detail, ..Deed::default() };
     caller.commit(tx, deed).await?;
     manager.clusters.forget(row.id);
     if let Some(host) = &manager.host {
