@@ -7,7 +7,7 @@ use crate::audit::digest;
 use crate::auth::caller::{Caller, Deed};
 use crate::auth::permission::{IssueProjectTokens, IssueTenantTokens, Permission, RevokeTokens};
 use crate::events::About;
-use crate::http::answer::{Deleted, Secret};
+use crate::http::answer::{Gone, Secret};
 use crate::http::body::Body;
 use crate::http::error::ApiResult;
 use crate::http::params::ItemId;
@@ -95,7 +95,7 @@ async fn issue<P: Permission>(caller: &Caller<P>, role: Role, tenant: TenantId, 
 }
 
 /// Revokes a token.
-pub async fn revoke(caller: Caller<RevokeTokens>, ItemId(jti): ItemId) -> ApiResult<Deleted<Token>> {
+pub async fn revoke(caller: Caller<RevokeTokens>, ItemId(jti): ItemId) -> ApiResult<Gone> {
     let mut tx = caller.change().await?;
     let now = caller.manager.clock.now();
     let revoked = issued_token::revoke(&mut tx.conn(), caller.scope, &jti, now)
@@ -112,5 +112,5 @@ pub async fn revoke(caller: Caller<RevokeTokens>, ItemId(jti): ItemId) -> ApiRes
         ..Deed::default()
     };
     caller.commit(tx, deed).await?;
-    Ok(Deleted::Done)
+    Ok(Gone)
 }

@@ -6,21 +6,24 @@ use super::permission::Permission;
 use crate::events::About;
 use crate::events::outbox::{Happening, publish};
 use crate::http::answer::Keep;
-use crate::http::error::ApiError;
+use crate::http::error::{ApiError, refusals};
 use crate::http::idempotency::Attempt;
 use crate::http::layers::{RequestId, Verified};
 use crate::http::params::bearer;
 use crate::state::Manager;
 use aide::OperationInput;
+use aide::generate::GenContext;
+use aide::openapi::{Operation, Response, StatusCode};
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use kubeop_core::authz::{Action, Actor, Role, Scope, decide, system_scope};
-use kubeop_core::id::TenantId;
+use kubeop_core::id::{ProjectId, TenantId};
 use kubeop_core::{Error, ErrorKind, Result};
 use kubeop_store::audit::{self, AuditRecord};
 use kubeop_store::{Read, Tx, project, tenant};
 use std::marker::PhantomData;
 use std::sync::Arc;
+use uuid::Uuid;
 
 /// A caller who may perform `P`.
 pub struct Caller<P> {
@@ -241,4 +244,16 @@ impl<P> Caller<P> {
     }
 }
 
-impl<P> OperationInput for Caller<P> {}
+impl<P: Permission> OperationInput for Caller<P> {
+    fn inferred_early_responses(
+        ctx: &mut GenContext,
+        operation: &mut Operation,
+    ) -> Vec<(Option<StatusCode>, Response)> {
+        let confined = [Role::Tenant(TenantId(Uuid::nil())), Role::Project(ProjectId(Uuid::nil()))];
+        let refuses_some = confined.into_iter().any(|role| {
+            let actor = Actor { subject: String::new(), role, token_id: None };
+            decide(&actor, P::ACTION).is_err()
+        });
+        refusals(ctx, operation, if refuses_some { &[401, 403] } else { &[401] })
+    }
+}

@@ -127,7 +127,10 @@ async fn record(manager: &Manager, hook: &Hook, owner: Uuid, pace: &mut Pace, do
                 tracing::debug!(hook = hook.name, event = %row.event_id, kind = row.event_type, "delivered an event");
             }
             Outcome::Failed(failed) => {
-                pace.failed(Instant::now(), failed.asked);
+                // Who says that it will never take this one is well otherwise.
+                if !failed.for_ever {
+                    pace.failed(Instant::now(), failed.asked);
+                }
                 manager.metrics.events.failed.get_or_create(&labels).inc();
                 let attempts = row.attempts;
                 tracing::info!(hook = hook.name, event = %row.event_id, kind = row.event_type, attempts, why = failed.why, "failed to deliver an event");

@@ -17,6 +17,9 @@ use uuid::Uuid;
 /// How long a delivery is tried.
 pub const GIVE_UP_AFTER: SignedDuration = SignedDuration::from_hours(24);
 
+/// Characters of a text in an event at most.
+const MAX_TEXT: usize = 1000;
+
 /// Something that happened.
 #[derive(Clone, Debug)]
 pub struct Happening {
@@ -64,16 +67,18 @@ impl Happening {
     }
 
     fn data(&self) -> EventData {
-        let told = |text: &String| (!text.is_empty()).then(|| text.clone());
+        // As the audit log has it: no NUL, which PostgreSQL's JSON cannot hold, and bounded.
+        let clean = |text: &str| text.chars().filter(|c| *c != '\0').take(MAX_TEXT).collect::<String>();
+        let told = |text: &str| Some(clean(text)).filter(|text| !text.is_empty());
         EventData {
             action: self.action.to_owned(),
             kind: self.kind.to_owned(),
-            id: self.object.clone(),
+            id: clean(&self.object),
             name: self.about.name.clone(),
             cluster_id: self.about.cluster,
             tenant_id: self.tenant,
             project_id: self.about.project,
-            actor: EventActor { subject: self.actor.subject.clone(), role: self.actor.role.claim().to_owned() },
+            actor: EventActor { subject: clean(&self.actor.subject), role: self.actor.role.claim().to_owned() },
             request_id: told(&self.request_id),
             detail: told(&self.detail),
         }

@@ -2,7 +2,7 @@
 //!
 //! Invariant: a body is read only after the caller was let in, and never past its limit.
 
-use super::error::ApiError;
+use super::error::{ApiError, refuses};
 use super::idempotency::Attempt;
 use aide::OperationInput;
 use aide::generate::GenContext;
@@ -119,7 +119,9 @@ impl<S: Send + Sync> FromRequest<S> for NoBody {
     }
 }
 
-impl OperationInput for NoBody {}
+impl OperationInput for NoBody {
+    refuses!(400, 409);
+}
 
 impl<S: Send + Sync, T: DeserializeOwned, const LIMIT: usize> FromRequest<S> for Body<T, LIMIT> {
     type Rejection = ApiError;
@@ -131,6 +133,8 @@ impl<S: Send + Sync, T: DeserializeOwned, const LIMIT: usize> FromRequest<S> for
 }
 
 impl<T: JsonSchema, const LIMIT: usize> OperationInput for Body<T, LIMIT> {
+    refuses!(400, 409, 413, 415);
+
     fn operation_input(ctx: &mut GenContext, operation: &mut Operation) {
         Json::<T>::operation_input(ctx, operation);
     }

@@ -203,7 +203,9 @@ async fn guarded(manager: &Arc<Manager>, mut request: Request, next: Next) -> Re
         }
         Some(slot)
     };
-    let Ok(_body) = manager.gate.bodies.try_acquire_many(body_weight(&request)) else {
+    // Probes answer whatever else is going on: a process that is busy is not one that is dead.
+    let weight = if probe { 0 } else { body_weight(&request) };
+    let Ok(_body) = manager.gate.bodies.try_acquire_many(weight) else {
         return refuse(ErrorKind::Unavailable, "too many large requests are under way");
     };
     match tokio::time::timeout(DEADLINE, AssertUnwindSafe(next.run(request)).catch_unwind()).await {

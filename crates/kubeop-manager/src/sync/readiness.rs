@@ -18,26 +18,34 @@ const READY: Duration = Duration::from_secs(30);
 /// How often in a row it must not be ready: one look may be unlucky.
 const DOUBTS: u32 = 2;
 
-/// Watches a cluster until the worker stops.
-pub(super) async fn follow(manager: &Manager, row: &Cluster) -> Result<()> {
+/// Watches a cluster until the worker stops. What fails here is tried again: the cluster is served all the same.
+pub(super) async fn follow(manager: &Manager, row: &Cluster) {
     if !manager.events.are_wanted() {
         return std::future::pending().await;
     }
     let (mut pause, mut doubts) = (SOON, 0);
     loop {
-        let seen = status::observe(manager, row).await?;
-        if seen.is_ready() {
-            (pause, doubts) = (READY, 0);
-            tell(manager, row, true).await?;
-        } else {
-            doubts += 1;
-            pause = if pause == READY { SOON } else { (pause * 3 / 2).min(LATER) };
-            if doubts >= DOUBTS {
-                tell(manager, row, false).await?;
+        match look(manager, row, &mut doubts).await {
+            Ok(true) => pause = READY,
+            Ok(false) if pause == READY => pause = SOON,
+            Ok(false) => pause = (pause * 3 / 2).min(LATER),
+            Err(error) => {
+                tracing::warn!(cluster = %row.name, error = %error.chain(), "failed to see whether a cluster is ready");
+                pause = LATER;
             }
         }
         sleep(pause).await;
     }
+}
+
+/// Whether it is ready; tells of it when that is news.
+async fn look(manager: &Manager, row: &Cluster, doubts: &mut u32) -> Result<bool> {
+    let ready = status::observe(manager, row).await?.is_ready();
+    *doubts = if ready { 0 } else { doubts.saturating_add(1) };
+    if ready || *doubts >= DOUBTS {
+        tell(manager, row, ready).await?;
+    }
+    Ok(ready)
 }
 
 async fn tell(manager: &Manager, row: &Cluster, ready: bool) -> Result<()> {

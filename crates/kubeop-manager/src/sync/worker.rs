@@ -90,7 +90,7 @@ async fn stay(manager: &Arc<Manager>, id: ClusterId, resumed: &mut bool) -> Resu
         outcome = mirror::follow(manager, &client, id) => outcome,
         outcome = repair::periodically(manager, &client, id) => outcome,
         outcome = watch_over(manager, &client, &row) => outcome,
-        outcome = readiness::follow(manager, &row) => outcome,
+        () = readiness::follow(manager, &row) => Ok(()),
     }
     .map(|()| Left::Waiting)
 }

@@ -2,6 +2,7 @@
 //!
 //! Invariant: nothing is mocked but the network and the time, which stands still until a test sets it.
 
+use crate::document;
 use crate::world::add_cluster;
 use axum::Router;
 use axum::body::Body;
@@ -191,11 +192,13 @@ impl Fixture {
 
     /// Sends a request as it is.
     pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
+        let asked = (request.method().as_str().to_lowercase(), request.uri().path().to_owned());
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
         let body =
             serde_json::from_slice(&bytes).unwrap_or(Value::String(String::from_utf8_lossy(&bytes).into_owned()));
+        document::check(&asked.0, &asked.1, parts.status.as_u16());
         Answer { status: parts.status, headers: parts.headers, body }
     }
 

@@ -8,11 +8,10 @@ use crate::auth::caller::{Caller, Deed};
 use crate::auth::permission::ManageClusters;
 use crate::bootstrap;
 use crate::events;
-use crate::http::answer::Deleted;
+use crate::http::answer::Gone;
 use crate::http::error::ApiResult;
 use crate::http::params::{IfMatch, ItemId, Query, switch};
 use crate::sync::objects;
-use kubeop_api::cluster::Cluster as Answer;
 use kubeop_api::resource::DeleteQuery;
 use kubeop_core::{Error, Result};
 use kubeop_store::cluster::{self, BootstrapState, Cluster};
@@ -24,7 +23,7 @@ pub async fn handle(
     ItemId(id): ItemId,
     if_match: IfMatch,
     Query(query): Query<DeleteQuery>,
-) -> ApiResult<Deleted<Answer>> {
+) -> ApiResult<Gone> {
     let manager = &caller.manager;
     let uninstall = switch("uninstall", query.uninstall.as_deref())?;
     let row = get::find(&mut caller.read().await?.conn(), &id).await?;
@@ -57,7 +56,7 @@ pub async fn handle(
         host.stop(row.id).await;
     }
     manager.wake.all();
-    Ok(Deleted::Done)
+    Ok(Gone)
 }
 
 /// Closes the cluster to new tenants and removes what was installed; tells what had to stay. What fails is tried again by the next delete, or taken
