@@ -58,6 +58,12 @@ pub fn node_image() -> Result<String> {
     required("KUBEOP_TEST_IMAGE")
 }
 
+/// The executable and the image of the release before this one, if a run was given one.
+pub fn previous() -> Result<Option<(PathBuf, String)>> {
+    let Ok(program) = required("KUBEOP_TEST_PREVIOUS_BIN") else { return Ok(None) };
+    Ok(Some((PathBuf::from(program), required("KUBEOP_TEST_PREVIOUS_IMAGE")?)))
+}
+
 /// The search path, with the directory of the test's kubectl first.
 pub fn path() -> Result<String> {
     let kubectl = kubectl()?;

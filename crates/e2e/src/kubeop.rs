@@ -7,7 +7,7 @@ use crate::process::{self, Process};
 use crate::wait::{Seen, until};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -18,13 +18,14 @@ const PATIENCE: Duration = Duration::from_mins(1);
 #[derive(Clone, Debug)]
 pub struct Setup {
     role: &'static str,
+    program: Option<PathBuf>,
     environment: Vec<(String, String)>,
 }
 
 impl Setup {
     /// A role with authentication off, unless it is switched on.
     pub fn new(role: &'static str) -> Self {
-        let setup = Self { role, environment: Vec::new() };
+        let setup = Self::plain(role);
         match role {
             "dev" | "manager" => setup
                 .with("KUBEOP_HTTP_ADDR", "127.0.0.1:0")
@@ -37,7 +38,14 @@ impl Setup {
 
     /// A role with nothing set.
     pub fn plain(role: &'static str) -> Self {
-        Self { role, environment: Vec::new() }
+        Self { role, program: None, environment: Vec::new() }
+    }
+
+    /// Another release's executable.
+    #[must_use]
+    pub fn of(mut self, program: Option<PathBuf>) -> Self {
+        self.program = program;
+        self
     }
 
     /// `kubeop dev`.
@@ -85,7 +93,8 @@ pub struct Kubeop {
 }
 
 fn launch(setup: &Setup, folder: &Folder) -> Result<Process> {
-    let mut command = process::tied(&environment::kubeop()?)?;
+    let program = setup.program.clone().map_or_else(environment::kubeop, Ok)?;
+    let mut command = process::tied(&program)?;
     command
         .arg(setup.role)
         .env_clear()
@@ -156,12 +165,12 @@ impl Kubeop {
     }
 
     /// Where its data is.
-    pub fn data(&self) -> std::path::PathBuf {
+    pub fn data(&self) -> PathBuf {
         self.folder.file("data")
     }
 
     /// A file beside its data.
-    pub fn file(&self, name: &str) -> std::path::PathBuf {
+    pub fn file(&self, name: &str) -> PathBuf {
         self.folder.file(name)
     }
 
@@ -173,6 +182,11 @@ impl Kubeop {
     /// Sets a variable of the next start.
     pub fn reconfigure(&mut self, name: &str, value: &str) {
         self.setup = self.setup.clone().with(name, value);
+    }
+
+    /// The executable of the next start; `None` is the one that is tested.
+    pub fn replace(&mut self, program: Option<PathBuf>) {
+        self.setup = self.setup.clone().of(program);
     }
 
     /// Starts it again on the same data, on another port.

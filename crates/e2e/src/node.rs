@@ -77,7 +77,12 @@ impl Node {
 
     /// A manager with this cluster registered and ready.
     pub async fn platform(&self) -> Result<Platform> {
-        let manager = self.manager().start().await?;
+        self.platform_of(self.manager()).await
+    }
+
+    /// The same, of a manager with a setup of its own.
+    pub async fn platform_of(&self, setup: Setup) -> Result<Platform> {
+        let manager = setup.start().await?;
         let api = manager.api(None)?;
         let start = Instant::now();
         let cluster = scenario::register(&api, "node", &self.kubeconfig_text()?).await?;

@@ -19,15 +19,27 @@ pub struct Database {
 impl Database {
     /// Makes one.
     pub async fn create() -> Result<Self> {
+        Self::make("template1").await
+    }
+
+    /// Another one with all that this one holds; nobody may be connected to it.
+    pub async fn copy(&self) -> Result<Self> {
+        Self::make(&self.name).await
+    }
+
+    async fn make(template: &str) -> Result<Self> {
         let server = environment::postgres()?;
         let name = format!("e2e_{}_{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let mut connection =
             PgConnection::connect(&server).await.context("KUBEOP_TEST_POSTGRES_URL does not answer")?;
-        connection
-            .execute(AssertSqlSafe(format!("DROP DATABASE IF EXISTS {name}")))
-            .await
-            .context("cannot drop an old database")?;
-        connection.execute(AssertSqlSafe(format!("CREATE DATABASE {name}"))).await.context("cannot make a database")?;
+        for statement in [
+            format!("DROP DATABASE IF EXISTS {name}"),
+            // A server notices a killed client only when it next writes to it.
+            format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{template}'"),
+            format!("CREATE DATABASE {name} TEMPLATE {template}"),
+        ] {
+            connection.execute(AssertSqlSafe(statement.clone())).await.with_context(|| statement)?;
+        }
         let url = with_database(&server, &name);
         Ok(Self { name, server, url })
     }

@@ -22,11 +22,11 @@ use std::collections::BTreeMap;
 
 /// Label: the id of the kubeconfig a Secret stands for.
 pub const KUBECONFIG_ID: &str = "app.kubeop.io/kubeconfig-id";
-/// Annotation: when the token of a Secret ends (RFC 3339).
-pub const EXPIRES: &str = "kubeop.io/expires";
+/// Annotation: how long the token of a Secret holds from the Secret's creation on, in seconds.
+pub const LIFETIME: &str = "kubeop.io/lifetime-seconds";
 /// What the names of the Secrets begin with.
 const SECRET_PREFIX: &str = "kubeop-kc-";
-/// How long after its end a Secret is kept, for clocks that differ.
+/// How long after its end a Secret is kept: the token is made after it, and holds as long from then on.
 const GRACE: SignedDuration = SignedDuration::from_mins(5);
 
 /// What to issue.
@@ -52,8 +52,6 @@ pub struct Request {
     pub ca_pem: Option<String>,
     /// The name in the server's certificate, where it is not the address's host.
     pub tls_server_name: Option<String>,
-    /// Now, to say when it ends before the server has said so.
-    pub now: Timestamp,
 }
 
 /// What was issued.
@@ -113,7 +111,7 @@ pub async fn revoke(client: &Client, secret_name: &str, secret_uid: &str) -> Res
     }
 }
 
-/// Removes the Secrets whose tokens have ended; returns the ids of their kubeconfigs.
+/// Removes the Secrets whose tokens have ended by `now`, the cluster's own time; returns the ids of their kubeconfigs.
 pub async fn collect_expired(client: &Client, now: Timestamp) -> Result<Vec<KubeconfigId>> {
     let secrets: Api<Secret> = Api::namespaced(client.clone(), ACCESS_NAMESPACE);
     let mut params = ListParams::default().labels(KUBECONFIG_ID).limit(500);
@@ -121,11 +119,7 @@ pub async fn collect_expired(client: &Client, now: Timestamp) -> Result<Vec<Kube
     loop {
         let page = secrets.list_metadata(&params).await.doing("listing the kubeconfigs' Secrets")?;
         for secret in page.items {
-            let ended = secret
-                .annotations()
-                .get(EXPIRES)
-                .and_then(|text| text.parse::<Timestamp>().ok())
-                .is_some_and(|end| now > end + GRACE);
+            let ended = end(&secret.metadata).is_some_and(|end| now > end + GRACE);
             // One without a readable end is left for people to judge.
             if ended && revoke(client, &secret.name_any(), &secret.uid().unwrap_or_default()).await? {
                 collected.extend(secret.labels().get(KUBECONFIG_ID).and_then(|id| KubeconfigId::parse(id).ok()));
@@ -136,6 +130,12 @@ pub async fn collect_expired(client: &Client, now: Timestamp) -> Result<Vec<Kube
             None => return Ok(collected),
         }
     }
+}
+
+/// When the token of a Secret ends at the latest, by the cluster's clock.
+fn end(secret: &ObjectMeta) -> Option<Timestamp> {
+    let seconds: i64 = secret.annotations.as_ref()?.get(LIFETIME)?.parse().ok()?;
+    secret.creation_timestamp.as_ref()?.0.checked_add(SignedDuration::from_secs(seconds)).ok()
 }
 
 /// The ServiceAccount, made when first used. One that is there must carry this project's id.
@@ -194,7 +194,6 @@ async fn account(client: &Client, request: &Request) -> Result<ServiceAccount> {
 }
 
 fn secret(request: &Request, account: &ServiceAccount) -> Result<Secret> {
-    let end = request.now.checked_add(request.ttl).map_err(|_| Error::invalid("the time to live is too long"))?;
     // The project's marks, so that all of its access is found by one label; but the manager made it.
     let mut marks = account.labels().clone();
     marks.insert(labels::MANAGED_BY.to_owned(), labels::MANAGER.to_owned());
@@ -204,7 +203,7 @@ fn secret(request: &Request, account: &ServiceAccount) -> Result<Secret> {
         metadata: ObjectMeta {
             name: Some(format!("{SECRET_PREFIX}{}", request.id)),
             labels: Some(marks),
-            annotations: Some(BTreeMap::from([(EXPIRES.to_owned(), end.to_string())])),
+            annotations: Some(BTreeMap::from([(LIFETIME.to_owned(), request.ttl.as_secs().to_string())])),
             ..ObjectMeta::default()
         },
         type_: Some("kubeop.io/kubeconfig".to_owned()),
@@ -294,7 +293,6 @@ mod tests {
             server: "https://10.0.0.1:6443".into(),
             ca_pem: Some(ca.certificate.clone()),
             tls_server_name: Some("kubernetes".into()),
-            now: Timestamp::UNIX_EPOCH,
         };
         let yaml = render(&request, "acme.web.developer", "tok.en-1");
         let parsed = Kubeconfig::parse(&yaml, Intake::default()).unwrap();

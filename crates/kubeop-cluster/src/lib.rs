@@ -7,6 +7,7 @@ pub mod apply;
 pub mod bootstrap;
 pub mod certificate;
 pub mod client;
+pub mod clock;
 pub mod credential;
 pub mod error;
 pub mod gateway;

@@ -3,18 +3,24 @@
 //! Invariant: `true` is said only of what was seen working in this call: the operator by a lease renewed within twice its duration by the API
 //! server's own clock, admission by a canary that was answered in a known way. Whatever failed is said in `messages`.
 
+use crate::clock;
 use crate::error::{Doing, from_kube};
 use crate::probe;
+use futures::future::try_join_all;
 use jiff::Timestamp;
-use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
+use k8s_openapi::api::admissionregistration::v1::{
+    ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding, ValidatingWebhookConfiguration,
+};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::api::{GetParams, ObjectMeta, PostParams};
 use kube::core::Request;
 use kube::{Api, Client, Resource};
 use kubeop_core::name::SYSTEM_NAMESPACE;
 use kubeop_core::{Error, Result};
 use kubeop_crds::labels;
+use kubeop_plan::install::names;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use uuid::Uuid;
@@ -38,7 +44,7 @@ pub struct ClusterStatus {
     pub nodes: Option<u64>,
     /// Whether the operator's lease is fresh.
     pub operator: bool,
-    /// Whether the webhook configuration is there and a canary request was answered by our webhook.
+    /// Whether the webhook configuration is there, a canary request was answered by our webhook, and every guard of the API server is bound.
     pub admission: bool,
     /// Whether every webhook of the configuration has a CA bundle.
     pub webhook_ca_bundle: bool,
@@ -57,10 +63,11 @@ pub async fn observe(client: &Client, nonce: Uuid, now: Timestamp) -> ClusterSta
             probe::nodes(client),
             lease(client),
             webhook(client),
-            canary(client, nonce)
+            canary(client, nonce),
+            guards(client)
         )
     };
-    let Ok((version, nodes, lease, webhook, canary)) = tokio::time::timeout(LIMIT, looking).await else {
+    let Ok((version, nodes, lease, webhook, canary, guards)) = tokio::time::timeout(LIMIT, looking).await else {
         status.messages.push(format!("the API server does not answer within {} s", LIMIT.as_secs()));
         return status;
     };
@@ -92,10 +99,21 @@ pub async fn observe(client: &Client, nonce: Uuid, now: Timestamp) -> ClusterSta
         Ok(Canary::Failing(why)) => Err(format!("admission: the webhook cannot be called: {why}")),
         Err(error) => Err(error.message().to_owned()),
     });
+    let guarded = match guards {
+        Ok(Guards::Bound) => true,
+        Ok(Guards::Missing(why)) => note(Err(why)),
+        Ok(Guards::Unseen) => {
+            note(Err(
+                "the guards cannot be looked at until POST /v1/platform/bootstrap upgrades the cluster".to_owned()
+            ));
+            true
+        }
+        Err(error) => note(Err(error.message().to_owned())),
+    };
     status.nodes = counted;
     status.operator = operator;
     status.webhook_ca_bundle = bundle;
-    status.admission = answered;
+    status.admission = answered && guarded;
     status
 }
 
@@ -126,11 +144,7 @@ async fn lease(client: &Client) -> Result<LeaseAge> {
     let url = Lease::url_path(&(), Some(SYSTEM_NAMESPACE));
     let request = Request::new(url).get(OPERATOR_LEASE, &GetParams::default()).map_err(Error::internal)?;
     let answer = client.send(request.map(kube::client::Body::from)).await.doing(what)?;
-    let date = answer
-        .headers()
-        .get(http::header::DATE)
-        .and_then(|date| date.to_str().ok())
-        .and_then(|date| jiff::fmt::rfc2822::parse(date).ok().map(|zoned| zoned.timestamp()));
+    let date = clock::date(answer.headers());
     if answer.status() == http::StatusCode::NOT_FOUND {
         return Ok(LeaseAge { holder: None, seconds: None, duration: 0 });
     }
@@ -138,19 +152,32 @@ async fn lease(client: &Client) -> Result<LeaseAge> {
         return Err(Error::unavailable(format!("{what}: the cluster answers {}", answer.status())));
     }
     let bytes = answer.into_body().collect_bytes().await.doing(what)?;
-    let spec = serde_json::from_slice::<Lease>(&bytes)
-        .map_err(|e| Error::unavailable(what).caused_by(e))?
-        .spec
-        .unwrap_or_default();
-    let seconds = match (spec.renew_time, date) {
-        (Some(renewed), Some(date)) => Some(date.duration_since(renewed.0).as_secs().max(0)),
+    let lease = serde_json::from_slice::<Lease>(&bytes).map_err(|e| Error::unavailable(what).caused_by(e))?;
+    let seconds = match (renewed(&lease.metadata), date) {
+        (Some(renewed), Some(date)) => Some(date.duration_since(renewed).as_secs().max(0)),
         _ => None,
     };
+    let spec = lease.spec.unwrap_or_default();
     Ok(LeaseAge {
         holder: spec.holder_identity,
         seconds,
         duration: i64::from(spec.lease_duration_seconds.unwrap_or(15)),
     })
+}
+
+/// When `spec.renewTime` was last written, as the API server stamped it: what the holder wrote there is its own clock's time.
+fn renewed(metadata: &ObjectMeta) -> Option<Timestamp> {
+    let wrote = |entry: &&ManagedFieldsEntry| {
+        entry.fields_v1.as_ref().is_some_and(|fields| fields.0.pointer("/f:spec/f:renewTime").is_some())
+    };
+    metadata
+        .managed_fields
+        .iter()
+        .flatten()
+        .filter(wrote)
+        .filter_map(|entry| entry.time.as_ref())
+        .map(|time| time.0)
+        .max()
 }
 
 /// Whether the webhook configuration has its CA bundles.
@@ -163,6 +190,41 @@ async fn webhook(client: &Client) -> Result<std::result::Result<(), String>> {
     let complete = !webhooks.is_empty()
         && webhooks.iter().all(|w| w.client_config.ca_bundle.as_ref().is_some_and(|ca| !ca.0.is_empty()));
     Ok(if complete { Ok(()) } else { Err("admission: its webhook configuration has no CA bundle yet".to_owned()) })
+}
+
+/// What was seen of the guards in the API server.
+enum Guards {
+    Bound,
+    Missing(String),
+    /// An installation of an earlier release does not let the manager look.
+    Unseen,
+}
+
+/// Whether every ValidatingAdmissionPolicy of ours is there and bound.
+async fn guards(client: &Client) -> Result<Guards> {
+    let policies: Api<ValidatingAdmissionPolicy> = Api::all(client.clone());
+    let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(client.clone());
+    let reading = names::GUARDS.map(|name| {
+        let (policies, bindings) = (policies.clone(), bindings.clone());
+        async move {
+            let (policy, binding) = tokio::join!(policies.get_metadata_opt(name), bindings.get_metadata_opt(name));
+            Ok::<_, kube::Error>((name, policy?.is_some(), binding?.is_some()))
+        }
+    });
+    let found = match try_join_all(reading).await {
+        Err(kube::Error::Api(status)) if status.code == 403 => return Ok(Guards::Unseen),
+        found => found.doing("reading the guards")?,
+    };
+    for (name, policy, binding) in found {
+        let missing = match (policy, binding) {
+            (true, true) => continue,
+            (false, _) => "ValidatingAdmissionPolicy",
+            (true, false) => "ValidatingAdmissionPolicyBinding",
+        };
+        let why = format!("admission: {missing} {name:?} is missing; POST /v1/platform/bootstrap restores it");
+        return Ok(Guards::Missing(why));
+    }
+    Ok(Guards::Bound)
 }
 
 /// What became of a canary request.
@@ -202,6 +264,23 @@ pub async fn canary(client: &Client, nonce: Uuid) -> Result<Canary> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_lease_is_dated_by_the_server_and_not_by_its_holder() {
+        let entry =
+            |fields, time| json!({"manager": "kubeop", "operation": "Update", "fieldsV1": fields, "time": time});
+        let lease: Lease = serde_json::from_value(json!({
+            "metadata": {"managedFields": [
+                entry(json!({"f:metadata": {"f:labels": {}}}), "2026-01-01T00:00:09Z"),
+                entry(json!({"f:spec": {"f:renewTime": {}, "f:holderIdentity": {}}}), "2026-01-01T00:00:05Z"),
+            ]},
+            "spec": {"renewTime": "2025-12-31T22:00:00.000000Z"},
+        }))
+        .unwrap();
+        assert_eq!(renewed(&lease.metadata), Some("2026-01-01T00:00:05Z".parse().unwrap()));
+        assert_eq!(renewed(&ObjectMeta::default()), None);
+    }
 
     #[test]
     fn a_lease_is_fresh_within_twice_its_duration() {

@@ -2,12 +2,13 @@
 //!
 //! Invariant: a row is removed only after its Secret is gone; `collect_at` says when the Secret is to go (expiry, or at once when revoked).
 
-use crate::column::{Id, Maybe, Text, Ts, clean};
+use crate::column::{Id, Many, Maybe, Text, Ts, clean};
 use crate::page::{limit, page_sql, reach};
 use crate::{Conn, Filter, Page, Result, on, sql};
 use jiff::Timestamp;
 use kubeop_core::authz::Scope;
 use kubeop_core::id::{ClusterId, KubeconfigId, ProjectId, TenantId};
+use uuid::Uuid;
 
 /// The rights of an issued kubeconfig in its project.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
@@ -214,21 +215,26 @@ pub async fn due_for_collection(c: &mut Conn<'_>, now: Timestamp, rows: u32) -> 
     Ok(on!(c, x => sqlx::query_as(q).bind(Ts::from(now)).bind(limit(rows)).fetch_all(x).await)?)
 }
 
-/// Puts a collection off: its cluster does not answer.
-pub async fn postpone(c: &mut Conn<'_>, tenant_id: TenantId, id: KubeconfigId, until: Timestamp) -> Result<()> {
-    let q = sql!("UPDATE issued_kubeconfig SET collect_at = $3 WHERE tenant_id = $1 AND id = $2");
-    on!(c, x => sqlx::query(q).bind(tenant_id.0).bind(id.0).bind(Ts::from(until)).execute(x).await.map(|_| ()))?;
+/// Puts collections off: their cluster does not answer, or says that it is too early.
+pub async fn postpone(c: &mut Conn<'_>, ids: &[KubeconfigId], until: Timestamp) -> Result<()> {
+    let q = c.pick(
+        sql!(pg: "UPDATE issued_kubeconfig SET collect_at = $2 WHERE id = ANY($1)"),
+        sql!(sqlite: "UPDATE issued_kubeconfig SET collect_at = $2 \
+              WHERE id IN (SELECT unhex(value, '-') FROM json_each($1))"),
+    );
+    on!(c, x => sqlx::query(q).bind(many(ids)).bind(Ts::from(until)).execute(x).await.map(|_| ()))?;
     Ok(())
 }
 
-/// Removes the row of one whose Secret is gone; `false` if there was none.
-pub async fn remove(c: &mut Conn<'_>, tenant_id: TenantId, id: KubeconfigId) -> Result<bool> {
-    let q = sql!("DELETE FROM issued_kubeconfig WHERE tenant_id = $1 AND id = $2");
-    let rows = on!(c, x => sqlx::query(q)
-        .bind(tenant_id.0)
-        .bind(id.0)
-        .execute(x)
-        .await
-        .map(|done| done.rows_affected()))?;
-    Ok(rows == 1)
+/// Removes the rows of those whose Secrets are gone; how many there were.
+pub async fn remove(c: &mut Conn<'_>, ids: &[KubeconfigId]) -> Result<u64> {
+    let q = c.pick(
+        sql!(pg: "DELETE FROM issued_kubeconfig WHERE id = ANY($1)"),
+        sql!(sqlite: "DELETE FROM issued_kubeconfig WHERE id IN (SELECT unhex(value, '-') FROM json_each($1))"),
+    );
+    Ok(on!(c, x => sqlx::query(q).bind(many(ids)).execute(x).await.map(|done| done.rows_affected()))?)
+}
+
+fn many(ids: &[KubeconfigId]) -> Many<Uuid> {
+    Many(ids.iter().map(|id| id.0).collect())
 }

@@ -39,6 +39,9 @@ pub(crate) struct Options {
     /// Only the tests on a real node.
     #[arg(long)]
     node: bool,
+    /// An earlier release's static executable: also run this release and that one side by side on the node.
+    #[arg(long, value_name = "FILE", requires = "node")]
+    previous: Option<PathBuf>,
     /// Skip tidy, formatting, clippy, licences and the crates' checks alone.
     #[arg(long)]
     skip_lint: bool,

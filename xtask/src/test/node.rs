@@ -20,6 +20,7 @@ use crate::{
     },
     environment,
     image::{self, Profile, Request, Variant, target::Target},
+    oci::layout::Layout,
     progress,
     step::Runner,
     supervise::{held::Held, workdir},
@@ -27,6 +28,8 @@ use crate::{
 
 /// What the tests take for the next version: the same image.
 const NEXT: &str = "-next";
+/// The image of the executable of an earlier release.
+const PREVIOUS: &str = "-previous";
 
 /// Whether this machine can have a node; if not, says so. What is missing is installed on CI.
 pub(super) fn possible() -> Result<bool> {
@@ -59,7 +62,8 @@ pub(super) fn run(runner: &Runner<'_>, options: &Options, target: &Target, servi
     let name = format!("node-{}", std::process::id());
     let mut cluster =
         Held::start(&runner.executable, &["cluster", "run", "--name", &name, "--node", "--wait", "metrics"])?;
-    let layout = packed(runner, services.kubeop)?;
+    let layout = packed(runner, services.kubeop, "image")?;
+    let previous = options.previous.as_deref().map(|program| packed(runner, program, "image/previous")).transpose()?;
     first_line(&mut cluster, runner.signals, "the cluster with a node")?;
     progress::note(&format!("it is up: {}", progress::since(start)));
 
@@ -81,12 +85,19 @@ pub(super) fn run(runner: &Runner<'_>, options: &Options, target: &Target, servi
         .env("KUBEOP_TEST_NODE", facts)
         .env("KUBEOP_TEST_NODE_NAME", &name)
         .env("KUBEOP_TEST_IMAGE", layout.name.to_string());
+    if let (Some(program), Some(mut layout)) = (&options.previous, previous) {
+        layout.name.tag.push_str(PREVIOUS);
+        image::push(&layout, registry)?;
+        command
+            .env("KUBEOP_TEST_PREVIOUS_BIN", std::path::absolute(program).context("the earlier release's path")?)
+            .env("KUBEOP_TEST_PREVIOUS_IMAGE", layout.name.to_string());
+    }
     runner.run("tests on a node", &services.with_environment(command))
 }
 
-/// The image of the executable that all other tests run.
-fn packed(runner: &Runner<'_>, kubeop: &Path) -> Result<crate::oci::layout::Layout> {
-    let output = image::target::root()?.join("image");
+/// The image of an executable, made in a folder of the target directory.
+fn packed(runner: &Runner<'_>, kubeop: &Path, folder: &str) -> Result<Layout> {
+    let output = image::target::root()?.join(folder);
     let request = Request {
         profile: Profile::Dev,
         variant: Variant::Plain,

@@ -107,3 +107,27 @@ async fn uninstalling_leaves_what_others_use() -> Result<()> {
     api.get(&format!("/v1/clusters/{again}")).await?.expect(200)?;
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_guard_that_somebody_took_away_is_told_and_comes_back_with_a_bootstrap() -> Result<()> {
+    let (plane, manager) = tokio::join!(ControlPlane::start(), Setup::new("manager").start());
+    let (plane, manager) = (plane?, manager?);
+    let (kubectl, api) = (plane.kubectl()?, manager.api(None)?);
+    let cluster = scenario::register(&api, "guarded", &plane.kubeconfig_text()?).await?;
+    let told = async || {
+        let status = api.get(&format!("/v1/clusters/{cluster}/status")).await?.expect(200)?;
+        ensure!(status.json["admission"] == false, "nothing answers for admission here: {}", status.text);
+        Ok(status.json["messages"].to_string())
+    };
+    ensure!(!told().await?.contains("ValidatingAdmission"), "{}", told().await?);
+    for (kind, name) in
+        [("ValidatingAdmissionPolicyBinding", "kubeop-egress"), ("ValidatingAdmissionPolicy", "kubeop-pods")]
+    {
+        kubectl.stdout(&format!("delete {kind} {name}")).await?;
+        let missing = told().await?;
+        ensure!(missing.contains(kind) && missing.contains(name), "{kind} {name} is missing, but told: {missing}");
+        api.post(&format!("/v1/platform/bootstrap?clusterID={cluster}"), &json!({})).await?.expect(200)?;
+        ensure!(!told().await?.contains("ValidatingAdmission"), "{}", told().await?);
+    }
+    Ok(())
+}

@@ -6,4 +6,5 @@ mod faults;
 mod metrics;
 mod packets;
 mod seeds;
+mod skew;
 mod upgrade;

@@ -7,7 +7,7 @@ use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs a node: cargo xtask test starts one"]
-async fn the_operator_scales_on_metrics_of_a_server_that_bootstrap_installed() -> Result<()> {
+async fn operator_and_admission_scale_on_metrics_of_a_server_that_bootstrap_installed() -> Result<()> {
     let node = Node::take().await?;
     let platform = node.platform().await?;
     let (api, admin) = (&platform.api, node.kubectl()?);
@@ -38,19 +38,24 @@ async fn the_operator_scales_on_metrics_of_a_server_that_bootstrap_installed() -
 
     // A target that any work exceeds.
     let autoscale = format!("/v1/platform/autoscale?clusterID={}", platform.cluster);
-    let bounds = json!({"Enabled": true, "Min": 1, "Max": 2, "TargetCPU": 1});
+    let bounds = json!({"Enabled": true, "Min": 1, "Max": 3, "TargetCPU": 1});
     api.post(&autoscale, &bounds).await?.expect(200)?;
-    until("a second operator", PATIENCE, async || {
-        // Work for it, so that it uses more than half a thousandth of a core.
+    for (role, before) in [("operator", 1), ("admission", 2)] {
+        until(&format!("more pods of {role}"), PATIENCE, async || {
+            // Work for both, so that they use more than half a thousandth of a core; a look at the status asks admission too.
+            api.post(&bootstrap, &json!({})).await?.expect(200)?;
+            api.get(&format!("/v1/clusters/{}/status", platform.cluster)).await?.expect(200)?;
+            let found = admin.json(&format!("-n kubeop-system get deployment kubeop-{role}")).await?;
+            let told = admin.stdout(&format!("-n kubeop-system describe hpa kubeop-{role}")).await?;
+            let ready = found["status"]["readyReplicas"].as_i64().unwrap_or_default();
+            Ok(Seen::when(ready > before, (), format!("{ready} ready; {told}")))
+        })
+        .await?;
         api.post(&bootstrap, &json!({})).await?.expect(200)?;
-        let ready = "-n kubeop-system get deployment kubeop-operator -o jsonpath={.status.readyReplicas}";
-        let ready = admin.stdout(ready).await?;
-        let told = admin.stdout("-n kubeop-system describe hpa kubeop-operator").await?;
-        Ok(Seen::when(ready == "2", (), format!("{ready} ready; {told}")))
-    })
-    .await?;
-    let kept = admin.stdout("-n kubeop-system get deployment kubeop-operator -o jsonpath={.spec.replicas}").await?;
-    ensure!(kept == "2", "a bootstrap took the replicas of the autoscaler back to {kept}");
+        let kept = admin.json(&format!("-n kubeop-system get deployment kubeop-{role}")).await?;
+        let replicas = kept["spec"]["replicas"].as_i64();
+        ensure!(replicas > Some(before), "a bootstrap took {role} back to {replicas:?}");
+    }
     api.post(&autoscale, &json!({"Enabled": false})).await?.expect(200)?;
     ensure!(admin.stdout("-n kubeop-system get hpa -o name").await?.is_empty(), "an autoscaler is left");
 

@@ -17,7 +17,7 @@ use kubeop_cluster::lease::{Standing, Terms, campaign};
 use kubeop_cluster::mirror::{Event, mirror};
 use kubeop_cluster::{bootstrap, credential, gateway, policy, probe, status};
 use kubeop_core::ErrorKind;
-use kubeop_core::clock::SystemClock;
+use kubeop_core::clock::{Clock, SystemClock};
 use kubeop_core::id::{InstanceId, KubeconfigId, ProjectId};
 use kubeop_core::name::{ACCESS_NAMESPACE, Label, SYSTEM_NAMESPACE};
 use kubeop_core::policy::RawPolicy;
@@ -270,10 +270,10 @@ async fn an_issued_kubeconfig_works_until_its_secret_is_gone() {
         server: ours.server().to_string(),
         ca_pem: ours.ca_pem().map(ToOwned::to_owned),
         tls_server_name: None,
-        now: kubeop_core::clock::Clock::now(&SystemClock),
     };
+    let now = kubeop_cluster::clock::server_time(&client).await.unwrap();
     let issued = credential::issue(&client, &request).await.unwrap();
-    let left = issued.expires_at.duration_since(request.now).as_secs();
+    let left = issued.expires_at.duration_since(now).as_secs();
     assert!((590..=660).contains(&left), "{left}");
     let theirs = Kubeconfig::parse(issued.kubeconfig.expose_secret(), Intake::default()).unwrap();
     let review: Api<SelfSubjectReview> = Api::all(connect(&theirs, &AddressPolicy::default()).unwrap());
@@ -297,8 +297,8 @@ async fn an_issued_kubeconfig_works_until_its_secret_is_gone() {
     // An expired one is collected, a live one stays.
     let two = credential::Request { id: KubeconfigId(fresh()), ..request.clone() };
     let live = credential::issue(&client, &two).await.unwrap();
-    assert!(!credential::collect_expired(&client, request.now).await.unwrap().contains(&two.id));
-    let later = request.now + SignedDuration::from_mins(20);
+    assert!(!credential::collect_expired(&client, now).await.unwrap().contains(&two.id));
+    let later = now + SignedDuration::from_mins(20);
     assert!(credential::collect_expired(&client, later).await.unwrap().contains(&two.id));
     let secrets: Api<Secret> = Api::namespaced(client.clone(), ACCESS_NAMESPACE);
     assert!(secrets.get_opt(&live.secret_name).await.unwrap().is_none());
@@ -342,6 +342,33 @@ async fn of_two_candidates_one_leads_and_the_other_follows_at_once_after_release
     third.await.unwrap();
 }
 
+/// A clock that is wrong by so much.
+struct Skewed(SignedDuration);
+
+impl Clock for Skewed {
+    fn now(&self) -> Timestamp {
+        SystemClock.now() + self.0
+    }
+}
+
+#[tokio::test]
+async fn an_operator_whose_clock_is_hours_off_is_seen_alive() {
+    let client = prepared().await;
+    for hours in [2, -2] {
+        let stop = CancellationToken::new();
+        let terms = Terms::new(SYSTEM_NAMESPACE, status::OPERATOR_LEASE, format!("skewed-{hours}"));
+        let clock = Arc::new(Skewed(SignedDuration::from_hours(hours)));
+        let (mut standing, campaign) = campaign(client.clone(), terms, clock, stop.clone());
+        // Should another process hold the lease, this one takes it over when that ends.
+        let leads = standing.wait_for(|standing| *standing == Standing::Leads);
+        tokio::time::timeout(Duration::from_mins(1), leads).await.unwrap().unwrap();
+        let observed = status::observe(&client, fresh(), SystemClock.now()).await;
+        assert!(observed.operator, "{hours} h: {:?}", observed.messages);
+        stop.cancel();
+        campaign.await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn a_canary_that_nobody_answers_is_told_apart_and_stores_nothing() {
     let client = prepared().await;
@@ -355,7 +382,7 @@ async fn a_canary_that_nobody_answers_is_told_apart_and_stores_nothing() {
     assert!(!alone || answer == status::Canary::Unanswered, "{answer:?}");
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
     assert!(maps.get_opt(&format!("kubeop-canary-{nonce}")).await.unwrap().is_none());
-    let observed = status::observe(&client, nonce, kubeop_core::clock::Clock::now(&SystemClock)).await;
+    let observed = status::observe(&client, nonce, SystemClock.now()).await;
     assert!(observed.reachable && observed.version.is_some() && observed.last_seen.is_some(), "{observed:?}");
     assert!(observed.admission || observed.messages.iter().any(|why| why.starts_with("admission: ")), "{observed:?}");
 }

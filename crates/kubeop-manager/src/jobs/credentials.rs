@@ -1,20 +1,26 @@
 //! Collecting kubeconfigs that ended: their Secrets on the clusters, then their rows.
 //!
-//! Invariant: a row goes only when its Secret is gone or its cluster is not registered any more.
+//! Invariant: a row goes only when its Secret is gone or its cluster is not registered any more, and whether a token has ended is the cluster's
+//! clock to say.
 
 use crate::state::Manager;
+use futures::stream::{self, StreamExt};
 use jiff::SignedDuration;
-use kubeop_cluster::credential;
-use kubeop_core::Result;
+use kubeop_cluster::{clock, credential};
+use kubeop_core::id::{ClusterId, KubeconfigId};
+use kubeop_core::{Error, Result};
 use kubeop_store::cluster::BootstrapState;
 use kubeop_store::issued_kubeconfig::{self, IssuedKubeconfig};
 use kubeop_store::{Page, cluster, issued_token};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 const EVERY: Duration = Duration::from_mins(1);
 const PAGE: u32 = 200;
+/// How many clusters are asked at a time.
+const CLUSTERS: usize = 8;
 /// How long a Secret that could not be deleted is left before the next attempt.
 const RETRY: SignedDuration = SignedDuration::from_mins(2);
 
@@ -34,25 +40,52 @@ pub async fn collect(manager: Arc<Manager>, shutdown: CancellationToken) {
 async fn round(manager: &Manager) -> Result<()> {
     let now = manager.clock.now();
     let due = issued_kubeconfig::due_for_collection(&mut manager.store.read().await?.conn(), now, PAGE).await?;
+    let mut homes: BTreeMap<ClusterId, Vec<IssuedKubeconfig>> = BTreeMap::new();
     for row in due {
-        let outcome = take_away(manager, &row).await;
-        let mut tx = manager.store.begin().await?;
-        match outcome {
-            Ok(()) => {
-                issued_kubeconfig::remove(&mut tx.conn(), row.tenant_id, row.id).await?;
-            }
-            Err(error) => {
-                tracing::debug!(kubeconfig = %row.id, error = %error.chain(), "failed to collect a kubeconfig");
-                issued_kubeconfig::postpone(&mut tx.conn(), row.tenant_id, row.id, now + RETRY).await?;
-            }
-        }
-        tx.commit().await?;
+        homes.entry(row.cluster_id).or_default().push(row);
     }
-    collect_unrecorded(manager).await?;
+    let found: Vec<Found> = stream::iter(homes)
+        .map(|(home, rows)| collect_on(manager, home, rows))
+        .buffer_unordered(CLUSTERS)
+        .collect()
+        .await;
+    let (gone, left): (Vec<_>, Vec<_>) = found.into_iter().map(|found| (found.gone, found.left)).unzip();
     let mut tx = manager.store.begin().await?;
+    issued_kubeconfig::remove(&mut tx.conn(), &gone.concat()).await?;
+    issued_kubeconfig::postpone(&mut tx.conn(), &left.concat(), now + RETRY).await?;
     issued_token::remove_expired(&mut tx.conn(), now - SignedDuration::from_hours(1)).await?;
     tx.commit().await?;
-    Ok(())
+    collect_unrecorded(manager).await
+}
+
+/// What became of a cluster's kubeconfigs that are due.
+#[derive(Default)]
+struct Found {
+    gone: Vec<KubeconfigId>,
+    left: Vec<KubeconfigId>,
+}
+
+/// Deletes the Secrets of a cluster's kubeconfigs that were revoked, or have ended by the cluster's own clock.
+async fn collect_on(manager: &Manager, home: ClusterId, rows: Vec<IssuedKubeconfig>) -> Found {
+    let mut found = Found::default();
+    let collecting = async {
+        let Some(home) = cluster::get(&mut manager.store.read().await?.conn(), home).await? else {
+            found.gone.extend(rows.iter().map(|row| row.id));
+            return Ok(());
+        };
+        let client = manager.clusters.get(&manager.store, &home).await?.manager().await?;
+        let there = clock::server_time(&client).await?;
+        for row in rows.iter().filter(|row| row.revoked_at.is_some() || row.expires_at <= there) {
+            credential::revoke(&client, &row.secret_name, &row.secret_uid).await?;
+            found.gone.push(row.id);
+        }
+        Ok::<_, Error>(())
+    };
+    if let Err(error) = collecting.await {
+        tracing::debug!(cluster = %home, error = %error.chain(), "failed to collect a cluster's kubeconfigs");
+    }
+    found.left = rows.iter().map(|row| row.id).filter(|id| !found.gone.contains(id)).collect();
+    found
 }
 
 /// Deletes Secrets that expired on the clusters, also such as a process that was killed never recorded.
@@ -61,7 +94,7 @@ async fn collect_unrecorded(manager: &Manager) -> Result<()> {
     for row in rows.into_iter().filter(|row| row.bootstrap_state == BootstrapState::Done) {
         let collecting = async {
             let client = manager.clusters.get(&manager.store, &row).await?.manager().await?;
-            credential::collect_expired(&client, manager.clock.now()).await
+            credential::collect_expired(&client, clock::server_time(&client).await?).await
         };
         if let Err(error) = collecting.await {
             tracing::debug!(cluster = %row.name, error = %error.chain(), "failed to collect expired Secrets");

@@ -187,10 +187,18 @@ fn account(name: &str) -> ServiceAccount {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kube::ResourceExt;
 
     fn options() -> Options {
         let home = Home::Pods(Pods { image: "ghcr.io/kubeop/kubeop:1.2.3".to_owned(), admission: true });
         Options { version: "1.2.3".to_owned(), home, policy: RawPolicy::default(), metrics_server: None }
+    }
+
+    #[test]
+    fn the_guards_are_the_named_ones_each_bound_by_its_own_name() {
+        let built = guards::all();
+        let all: Vec<_> = built.iter().map(|(policy, binding)| (policy.name_any(), binding.name_any())).collect();
+        assert_eq!(all, names::GUARDS.map(|name| (name.to_owned(), name.to_owned())));
     }
 
     #[test]

@@ -55,5 +55,7 @@ pub const GUARD_EGRESS: &str = "kubeop-egress";
 pub const GUARD_PODS: &str = "kubeop-pods";
 /// Guard of Services.
 pub const GUARD_SERVICES: &str = "kubeop-services";
+/// Every guard; its binding has the same name.
+pub const GUARDS: [&str; 4] = [GUARD_RESERVED, GUARD_EGRESS, GUARD_PODS, GUARD_SERVICES];
 /// The verb on `projects.platform.kubeop.io` that passes the guards of reserved objects.
 pub const BYPASS: &str = "bypass";

@@ -91,12 +91,14 @@ both! {
         assert_eq!(ids(kubeconfig::due_for_collection(c, at(100), 9).await.unwrap()), vec![4, 1]);
         assert_eq!(kubeconfig::revoke_project(c, projects[1].id, at(20)).await.unwrap(), 2);
         assert_eq!(ids(kubeconfig::due_for_collection(c, at(30), 9).await.unwrap()), vec![3, 4]);
-        kubeconfig::postpone(c, projects[1].tenant_id, KubeconfigId(Uuid::from_u128(3)), at(60)).await.unwrap();
+        kubeconfig::postpone(c, &[KubeconfigId(Uuid::from_u128(3))], at(60)).await.unwrap();
         assert_eq!(ids(kubeconfig::due_for_collection(c, at(30), 9).await.unwrap()), vec![4]);
         // Revoking again does not bring a postponed collection forward.
         kubeconfig::revoke(c, all(), KubeconfigId(Uuid::from_u128(3)), at(31)).await.unwrap();
         assert_eq!(ids(kubeconfig::due_for_collection(c, at(31), 9).await.unwrap()), vec![4]);
-        assert!(kubeconfig::remove(c, projects[1].tenant_id, KubeconfigId(Uuid::from_u128(4))).await.unwrap());
+        let gone = [4, 4, 77].map(|n| KubeconfigId(Uuid::from_u128(n)));
+        assert_eq!(kubeconfig::remove(c, &gone).await.unwrap(), 1);
+        assert_eq!(kubeconfig::remove(c, &[]).await.unwrap(), 0);
         assert!(kubeconfig::due_for_collection(c, at(31), 9).await.unwrap().is_empty());
     }
 

@@ -45,6 +45,12 @@ const REASONS: &[Reason] = &[
     ),
     (
         names::MANAGER,
+        "",
+        "validatingadmissionpolicies, validatingadmissionpolicybindings (admissionregistration.k8s.io) kubeop-reserved, kubeop-egress, kubeop-pods, kubeop-services",
+        "whether the guards stand, in the cluster's status",
+    ),
+    (
+        names::MANAGER,
         SYSTEM,
         "configmaps",
         "the policy where there is none, and the canary (a dry run, authorized as a create)",

@@ -91,7 +91,6 @@ async fn issue(caller: &Caller<IssueKubeconfigs>, row: &Project, role: Role, min
         server: home.public_server.unwrap_or(home.server),
         ca_pem: connection.kubeconfig.ca_pem().map(ToOwned::to_owned),
         tls_server_name: connection.kubeconfig.tls_server_name().map(ToOwned::to_owned),
-        now,
     };
     let issued = credential::issue(&client, &request).await?;
     if let Err(error) = record(caller, row, role, request.id, &issued).await {

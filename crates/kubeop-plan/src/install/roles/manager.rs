@@ -15,6 +15,12 @@ pub(super) fn cluster() -> Vec<PolicyRule> {
         rule("", &["namespaces"], &["get", "list"]),
         rule("", &["nodes"], &["get", "list"]),
         named("admissionregistration.k8s.io", &["validatingwebhookconfigurations"], &[names::WEBHOOK], &["get"]),
+        named(
+            "admissionregistration.k8s.io",
+            &["validatingadmissionpolicies", "validatingadmissionpolicybindings"],
+            &names::GUARDS,
+            &["get"],
+        ),
     ]
 }
 
