@@ -44,7 +44,7 @@ fn needed(expected: &dyn Expected) -> String {
 
 /// What is wrong, and at which path.
 #[derive(Debug)]
-pub struct Fault {
+pub(super) struct Fault {
     path: String,
     message: String,
 }

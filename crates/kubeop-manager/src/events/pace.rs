@@ -23,8 +23,8 @@ const LONGEST_REST: Duration = Duration::from_secs(30);
 pub(super) fn pause(attempts: i64, delivery: Uuid, asked: Option<Duration>) -> SignedDuration {
     let doublings = u32::try_from(attempts.clamp(1, 20)).unwrap_or(20) - 1;
     let plain = FIRST_PAUSE.saturating_mul(1 << doublings).min(LONGEST_PAUSE);
-    let draw = u32::try_from((delivery.as_u128() ^ u128::from(attempts.unsigned_abs())) & 0x1ff).unwrap_or(0);
-    let jittered = plain * (1024 * 4 / 5 + draw * 4 / 5) / 1024;
+    let draw = u32::try_from((delivery.as_u128() ^ u128::from(attempts.unsigned_abs())) % 401).unwrap_or(0);
+    let jittered = plain * (800 + draw) / 1000;
     let pause = jittered.max(asked.unwrap_or_default().min(LONGEST_ASKED));
     SignedDuration::try_from(pause).unwrap_or(SignedDuration::from_hours(1))
 }
@@ -79,7 +79,7 @@ mod tests {
             let plain = 5_i64.saturating_mul(1 << (attempts - 1).min(20)).min(3600) * 1000;
             for id in 0..600 {
                 let millis = i64::try_from(pause(attempts, Uuid::from_u128(id), None).as_millis()).unwrap();
-                assert!((plain * 79 / 100..=plain * 121 / 100).contains(&millis), "{attempts}: {millis}");
+                assert!((plain * 80 / 100..=plain * 120 / 100).contains(&millis), "{attempts}: {millis}");
                 seen.insert(millis);
             }
         }

@@ -6,6 +6,8 @@ use crate::database::{self, behind_the_back};
 use crate::fixture::{Fixture, config};
 use crate::receiver::{Arrival, Receiver, Reply, SECRET, signature};
 use crate::world::World;
+use axum::body::Body;
+use axum::http::Request;
 use jiff::{SignedDuration, Timestamp};
 use kubeop_core::authz::{Role, system_scope};
 use kubeop_core::clock::Clock;
@@ -296,7 +298,17 @@ on_both! {
         receiver.answer_always(Reply::Status(200));
         let letter = &letters[2];
         let path = format!("/v1/webhooks/dead/{}/replay", letter["id"].as_str().unwrap());
-        let answer = fixture.admin("POST", &path, &json!({}), 200).await;
+        let mut answers = Vec::new();
+        for replayed in [false, true] {
+            let request = Request::post(&path)
+                .header("authorization", format!("Bearer {}", fixture.token(Role::Admin)))
+                .header("idempotency-key", "once");
+            let answer = fixture.send(request.body(Body::empty()).unwrap()).await;
+            assert_eq!((answer.status.as_u16(), answer.headers.contains_key("idempotency-replayed")), (200, replayed));
+            answers.push(answer.body);
+        }
+        assert_eq!(answers[0], answers[1]);
+        let answer = &answers[0];
         assert_eq!((&answer["id"], &answer["attempts"], answer.get("dead_at")), (&letter["id"], &json!(0), None));
         fixture.admin("POST", &path, &json!({}), 404).await;
         // The event, and that it was sent again.

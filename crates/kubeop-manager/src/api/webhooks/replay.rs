@@ -18,7 +18,7 @@ use uuid::Uuid;
 /// Sends a delivery that was given up again.
 pub async fn handle(caller: Caller<ManageWebhooks>, ItemId(id): ItemId, _: NoBody) -> ApiResult<Found<DeadDelivery>> {
     let manager = &caller.manager;
-    let absent = || Error::not_found(format!("there is no dead delivery {}", kubeop_core::id::shorten(&id)));
+    let absent = || Error::not_found(format!("there is no dead delivery {:?}", kubeop_core::id::shorten(&id)));
     let parsed = Uuid::try_parse(&id).map_err(|_| absent())?;
     let now = manager.clock.now();
     let mut tx = caller.change().await?;
