@@ -13,6 +13,7 @@ pub mod node;
 pub mod postgres;
 pub mod process;
 pub mod proxy;
+pub mod receiver;
 pub mod scenario;
 pub mod script;
 pub mod wait;

@@ -89,3 +89,10 @@ pub struct ClusterStatus {
     /// What is missing, in sentences; empty if nothing is.
     pub messages: Vec<String>,
 }
+
+impl ClusterStatus {
+    /// Whether operator and admission serve.
+    pub fn is_ready(&self) -> bool {
+        self.operator && self.admission && self.webhook_ca_bundle
+    }
+}

@@ -6,6 +6,7 @@ pub mod app;
 pub mod billing;
 pub mod cluster;
 pub mod credential;
+pub mod event;
 pub mod platform;
 pub mod policy;
 pub mod project;

@@ -4,14 +4,13 @@
 //! maps are data and keep their keys. Messages speak of JSON, never of Rust types. A number without a fraction is an integer however it is
 //! written (`2.0`, `1e3`), as in JSON Schema, below 10^15, where it is read without rounding.
 
+mod fault;
+
+use fault::Fault;
 use kubeop_core::id::shorten;
 use kubeop_core::{Error, Result};
-use serde::de::{
-    self, DeserializeOwned, DeserializeSeed, Deserializer, Expected, IntoDeserializer, MapAccess, SeqAccess,
-    Unexpected, Visitor,
-};
+use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
-use std::fmt;
 
 /// The server's own fields, accepted in any request body and ignored, so that an answer can be sent back.
 const READ_ONLY: [&str; 8] =
@@ -103,112 +102,6 @@ fn kind_of(value: &Value) -> &'static str {
         Value::String(_) => "a string",
         Value::Array(_) => "an array",
         Value::Object(_) => "an object",
-    }
-}
-
-/// What serde found, in terms of JSON.
-fn found(unexpected: &Unexpected<'_>) -> String {
-    match unexpected {
-        Unexpected::Bool(value) => format!("the boolean {value}"),
-        Unexpected::Unsigned(value) => format!("the number {value}"),
-        Unexpected::Signed(value) => format!("the number {value}"),
-        Unexpected::Float(value) => format!("the number {value}"),
-        Unexpected::Char(value) => format!("the string {:?}", value.to_string()),
-        Unexpected::Str(value) => format!("the string {:?}", shorten(value)),
-        Unexpected::Unit | Unexpected::Option => "null".to_owned(),
-        Unexpected::Seq => "an array".to_owned(),
-        Unexpected::Map | Unexpected::NewtypeStruct => "an object".to_owned(),
-        _ => "something else".to_owned(),
-    }
-}
-
-/// What serde expected, in terms of JSON: its visitors name themselves after Rust's types.
-fn needed(expected: &dyn Expected) -> String {
-    let rust = expected.to_string();
-    match rust.as_str() {
-        "i8" | "i16" | "i32" | "i64" | "i128" | "isize" => "an integer".to_owned(),
-        "u8" | "u16" | "u32" | "u64" | "u128" | "usize" => "an integer that is not negative".to_owned(),
-        "f32" | "f64" => "a number".to_owned(),
-        "a string" | "a borrowed string" | "str" | "String" => "a string".to_owned(),
-        "a boolean" | "bool" => "a boolean".to_owned(),
-        "unit" | "unit value" => "null".to_owned(),
-        "a map" => "an object".to_owned(),
-        "a sequence" => "an array".to_owned(),
-        other if other.starts_with("struct ") => "an object".to_owned(),
-        other if other.starts_with("enum ") || other.starts_with("variant ") => "a string".to_owned(),
-        // A sentence of our own visitors.
-        other => other.to_owned(),
-    }
-}
-
-/// What is wrong, and at which path.
-#[derive(Debug)]
-pub struct Fault {
-    path: String,
-    message: String,
-}
-
-impl Fault {
-    fn plain(message: impl Into<String>) -> Self {
-        Self { path: String::new(), message: message.into() }
-    }
-
-    fn at(place: &str, inner: Self) -> Self {
-        let joint = if inner.path.is_empty() || inner.path.starts_with('[') { "" } else { "." };
-        Self { path: format!("{place}{joint}{}", inner.path), message: inner.message }
-    }
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.path.is_empty() { f.write_str(&self.message) } else { write!(f, "{}: {}", self.path, self.message) }
-    }
-}
-
-impl std::error::Error for Fault {}
-
-impl de::Error for Fault {
-    fn custom<T: fmt::Display>(message: T) -> Self {
-        Self::plain(message.to_string())
-    }
-
-    fn missing_field(field: &'static str) -> Self {
-        Self::at(field, Self::plain("is required"))
-    }
-
-    fn invalid_type(unexpected: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        Self::plain(format!("{} is needed, not {}", needed(expected), found(&unexpected)))
-    }
-
-    fn invalid_value(unexpected: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        let range = match expected.to_string().as_str() {
-            "i8" => "-128 to 127",
-            "i16" => "-32768 to 32767",
-            "i32" => "-2147483648 to 2147483647",
-            "i64" => "-9223372036854775808 to 9223372036854775807",
-            "u8" => "0 to 255",
-            "u16" => "0 to 65535",
-            "u32" => "0 to 4294967295",
-            "u64" => "0 to 18446744073709551615",
-            _ => return Self::plain(format!("{} is needed, not {}", needed(expected), found(&unexpected))),
-        };
-        Self::plain(format!("{} is not allowed: {range} is", found(&unexpected)))
-    }
-
-    fn invalid_length(length: usize, expected: &dyn Expected) -> Self {
-        Self::plain(format!("{length} elements are given: {} is needed", needed(expected)))
-    }
-
-    fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
-        Self::plain(format!("{:?} is not allowed: {} are", shorten(variant), expected.join(", ")))
-    }
-
-    fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
-        unknown(field, &folded(field), expected)
-    }
-
-    fn duplicate_field(field: &'static str) -> Self {
-        Self::at(field, Self::plain("is given twice"))
     }
 }
 

@@ -91,6 +91,8 @@ pub enum Action {
     ReadAnalytics,
     /// The audit log.
     ReadAudit,
+    /// Event deliveries that were given up: looking at them, sending them again.
+    ManageWebhooks,
     /// Deleting although the cluster cannot be reached.
     ForceDelete,
 }
@@ -153,6 +155,7 @@ pub fn decide(actor: &Actor, action: Action) -> Result<Scope> {
             | A::ManagePrices
             | A::ReadAnalytics
             | A::ReadAudit
+            | A::ManageWebhooks
             | A::ForceDelete,
         )
         | (
@@ -171,6 +174,7 @@ pub fn decide(actor: &Actor, action: Action) -> Result<Scope> {
             | A::ManagePrices
             | A::ReadAnalytics
             | A::ReadAudit
+            | A::ManageWebhooks
             | A::ForceDelete,
         ) => return Err(Error::forbidden(format!("role {:?} may not do this", actor.role.claim()))),
     };

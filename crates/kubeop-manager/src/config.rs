@@ -2,6 +2,7 @@
 //!
 //! Invariant: every value here is valid.
 
+use crate::events::hook::Target;
 use crate::keys::MasterKeys;
 use jiff::SignedDuration;
 use kubeop_cluster::address::AddressPolicy;
@@ -49,6 +50,10 @@ pub struct Config {
     pub bootstrap_on_start: bool,
     /// Where a loopback API server is looked for if loopback does not answer (a container's way to its machine); none = nowhere.
     pub host_gateway: Option<String>,
+    /// Who is told of everything that happens.
+    pub event_hook: Option<Target>,
+    /// Who is told of clusters that became ready.
+    pub cluster_ready_hook: Option<Target>,
     /// This build.
     pub build: Build,
 }

@@ -9,6 +9,7 @@ pub mod auth;
 pub mod bootstrap;
 pub mod clusters;
 pub mod config;
+pub mod events;
 pub mod http;
 pub mod jobs;
 pub mod keys;

@@ -36,6 +36,47 @@ pub struct SecretLabels {
     pub table: &'static str,
 }
 
+/// Labels of a delivery of an event.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct HookLabels {
+    /// The hook's name.
+    pub hook: &'static str,
+}
+
+/// What is measured of events to the outside.
+#[derive(Clone, Default)]
+pub struct EventMetrics {
+    /// Events that were delivered.
+    pub delivered: Family<HookLabels, Counter>,
+    /// Attempts that failed.
+    pub failed: Family<HookLabels, Counter>,
+    /// Deliveries that were given up.
+    pub given_up: Counter,
+    /// Deliveries that wait, of all replicas.
+    pub pending: Gauge,
+    /// Dead letters, of all replicas.
+    pub dead: Gauge,
+    /// Seconds the oldest delivery has been waiting.
+    pub oldest_seconds: Gauge,
+}
+
+impl EventMetrics {
+    fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        registry.register("events_delivered", "Events that were delivered", metrics.delivered.clone());
+        registry.register("events_failed_attempts", "Attempts to deliver that failed", metrics.failed.clone());
+        registry.register("events_given_up", "Deliveries that were given up", metrics.given_up.clone());
+        registry.register("events_pending", "Deliveries that wait", metrics.pending.clone());
+        registry.register("events_dead_letters", "Deliveries that were given up and are kept", metrics.dead.clone());
+        registry.register(
+            "events_oldest_pending_seconds",
+            "Seconds the oldest delivery has been waiting",
+            metrics.oldest_seconds.clone(),
+        );
+        metrics
+    }
+}
+
 /// Everything the manager measures.
 #[derive(Clone)]
 pub struct Metrics {
@@ -57,6 +98,8 @@ pub struct Metrics {
     pub invoices_altered: Counter,
     /// Stored secrets that did not open when they were needed.
     pub secrets_unreadable: Family<SecretLabels, Counter>,
+    /// Events to the outside.
+    pub events: EventMetrics,
 }
 
 fn seconds() -> Histogram {
@@ -66,6 +109,7 @@ fn seconds() -> Histogram {
 impl Metrics {
     /// Registers all under the prefix `kubeop_manager`.
     pub fn register(registry: &mut Registry) -> Self {
+        let ours = registry.sub_registry_with_prefix("kubeop_manager");
         let metrics = Self {
             requests: Family::new_with_constructor(seconds),
             in_flight: Gauge::default(),
@@ -76,8 +120,8 @@ impl Metrics {
             invoices_closed: Counter::default(),
             invoices_altered: Counter::default(),
             secrets_unreadable: Family::default(),
+            events: EventMetrics::register(ours),
         };
-        let ours = registry.sub_registry_with_prefix("kubeop_manager");
         ours.register("http_request_duration_seconds", "Time per request", metrics.requests.clone());
         ours.register("http_requests_in_flight", "Requests under way", metrics.in_flight.clone());
         ours.register("http_unauthenticated", "Requests without a valid token", metrics.unauthenticated.clone());

@@ -2,11 +2,17 @@
 //!
 //! Invariant: the only module that knows the generator; the document is made once and served as bytes.
 
-mod headers;
+pub(crate) mod headers;
+mod hooks;
+mod words;
 
 use crate::router;
 use aide::openapi::{Components, Info, License, OpenApi, ReferenceOr, SecurityScheme};
 use indexmap::IndexMap;
+
+const ABOUT: &str = "Clusters, tenants, projects and apps; policy, access, usage and invoices. Field names of requests are read ignoring case, \
+`_` and `-`; an unknown one is a 400, read-only ones are ignored, so that the body of a GET can be PUT back. Every error is \
+`{\"error\": sentence}`. Lists are arrays, newest last; `Link` with rel=next leads on. Every answer carries `X-Request-Id`.";
 
 /// The document of the whole API.
 pub fn document() -> OpenApi {
@@ -17,6 +23,7 @@ pub fn document() -> OpenApi {
             title: "kubeOP".to_owned(),
             summary: Some("Multi-tenant application platform for Kubernetes".to_owned()),
             version: "v1".to_owned(),
+            description: Some(ABOUT.to_owned()),
             license: Some(License {
                 name: "Apache-2.0".to_owned(),
                 identifier: Some("Apache-2.0".to_owned()),
@@ -39,6 +46,8 @@ pub fn document() -> OpenApi {
         }),
     );
     headers::describe(&mut api);
+    words::add(&mut api);
+    hooks::add(&mut api);
     api.security = vec![IndexMap::from_iter([("bearer".to_owned(), Vec::new())])];
     api
 }
@@ -79,6 +88,7 @@ mod tests {
             let pointer = reference.strip_prefix('#').unwrap();
             assert!(document.pointer(pointer).is_some(), "{reference} dangles");
         }
+        assert_eq!(document["webhooks"]["event"]["post"]["operationId"], "event");
         let mut ids = std::collections::BTreeSet::new();
         for (path, item) in document["paths"].as_object().unwrap() {
             for (method, operation) in item.as_object().unwrap() {
@@ -86,6 +96,12 @@ mod tests {
                 assert!(ids.insert(id.to_owned()), "{id} twice");
                 let statuses = operation["responses"].as_object().unwrap();
                 assert!(statuses.keys().any(|status| status.starts_with('2')), "{method} {path}");
+                let told = operation["description"].as_str().unwrap_or_default();
+                assert!(told.ends_with('.'), "{id} is not described in words.rs");
+                let body = &operation["requestBody"]["content"]["application/json"];
+                assert!(body.is_null() || body.get("example").is_some(), "{id} has no example in words.rs");
+                let tag = &operation["tags"][0];
+                assert!(document["tags"].as_array().unwrap().iter().any(|known| known["name"] == *tag), "{tag}");
             }
         }
     }

@@ -3,12 +3,15 @@
 //! Invariant: a path is here or it is 404; its operation's permission is in the handler's signature.
 
 use crate::api::{
-    analytics, apps, audit, clusters, invoices, kubeconfigs, platform, policy, projects, system, tenants, tokens, usage,
+    analytics, apps, audit, clusters, invoices, kubeconfigs, platform, policy, projects, system, tenants, tokens,
+    usage, webhooks,
 };
+use crate::http::error::refusals;
 use crate::http::{idempotency, layers};
 use crate::state::Manager;
 use aide::axum::ApiRouter;
 use aide::axum::routing::{delete_with, get_with, post_with, put_with};
+use aide::openapi::{ReferenceOr, Responses, StatusCode};
 use aide::transform::TransformOperation;
 use axum::Router;
 use std::sync::Arc;
@@ -24,7 +27,28 @@ fn op(id: &'static str, tag: &'static str, summary: &'static str) -> impl FnOnce
 fn open(id: &'static str, summary: &'static str) -> impl FnOnce(Op<'_>) -> Op<'_> {
     move |operation| {
         let mut operation = operation.id(id).tag("system").summary(summary);
-        operation.inner_mut().security = vec![indexmap::IndexMap::new()];
+        let inner = operation.inner_mut();
+        inner.security = vec![indexmap::IndexMap::new()];
+        // Probes are neither counted nor queued; all that can befall them is that what they ask for is not there.
+        if let Some(responses) = &mut inner.responses {
+            responses.responses.retain(|status, _| matches!(status, StatusCode::Code(200 | 503)));
+        }
+        operation
+    }
+}
+
+/// An operation that also answers with this refusal, for a reason that its signature does not show.
+fn also<const STATUS: u16>(document: impl FnOnce(Op<'_>) -> Op<'_>) -> impl FnOnce(Op<'_>) -> Op<'_> {
+    move |operation| {
+        let mut operation = document(operation);
+        aide::generate::in_context(|ctx| {
+            let inner = operation.inner_mut();
+            let refusals = refusals(ctx, inner, &[STATUS]);
+            let responses = inner.responses.get_or_insert_with(Responses::default);
+            responses.responses.extend(
+                refusals.into_iter().filter_map(|(status, response)| Some((status?, ReferenceOr::Item(response)))),
+            );
+        });
         operation
     }
 }
@@ -41,11 +65,15 @@ pub fn routes() -> ApiRouter<Arc<Manager>> {
         .api_route("/readyz", get_with(system::readyz, open("readyz", "Whether requests can be served")))
         .api_route("/version", get_with(system::version, open("version", "Build metadata")))
         .api_route("/metrics", get_with(system::metrics, text("metrics", "Metrics in OpenMetrics text")))
-        .api_route("/openapi.json", get_with(system::openapi, text("openapi", "This document")))
+        .api_route(
+            "/openapi.json",
+            get_with(system::openapi, also::<429>(also::<503>(text("openapi", "This document")))),
+        )
         .merge(cluster_routes())
         .merge(tenancy_routes())
         .merge(platform_routes())
         .merge(access_routes())
+        .merge(webhook_routes())
         .merge(billing_routes())
 }
 
@@ -151,7 +179,8 @@ fn tenancy_routes() -> ApiRouter<Arc<Manager>> {
             get_with(apps::get::handle, op("getApp", "apps", "Describe an app"))
                 .put_with(apps::change::handle, op("replaceApp", "apps", "Replace an app's mutable fields"))
                 .patch_with(apps::change::handle, op("patchApp", "apps", "Patch an app (RFC 7386)"))
-                .delete_with(apps::delete::handle, op("deleteApp", "apps", "Delete an app")),
+                // To force is for admins.
+                .delete_with(apps::delete::handle, also::<403>(op("deleteApp", "apps", "Delete an app"))),
         )
 }
 
@@ -165,15 +194,21 @@ fn platform_routes() -> ApiRouter<Arc<Manager>> {
         )
         .api_route(
             "/v1/platform/bootstrap",
-            post_with(platform::bootstrap::handle, op("bootstrap", TAG, "Install or upgrade kubeOP on a cluster")),
+            post_with(
+                platform::bootstrap::handle,
+                also::<404>(op("bootstrap", TAG, "Install or upgrade kubeOP on a cluster")),
+            ),
         )
         .api_route(
             "/v1/platform/autoscale",
-            post_with(platform::autoscale::handle, op("autoscale", TAG, "Set or remove the operator's autoscaler")),
+            post_with(
+                platform::autoscale::handle,
+                also::<404>(op("autoscale", TAG, "Set or remove the operator's autoscaler")),
+            ),
         )
         .api_route(
             "/v1/platform/status",
-            get_with(platform::status::handle, op("platformStatus", TAG, "A cluster's installation")),
+            get_with(platform::status::handle, also::<404>(op("platformStatus", TAG, "A cluster's installation"))),
         )
         .api_route(
             "/v1/analytics/summary",
@@ -187,16 +222,20 @@ fn access_routes() -> ApiRouter<Arc<Manager>> {
     ApiRouter::new()
         .api_route(
             "/v1/jwt/project",
-            post_with(tokens::issue_project, op("issueProjectToken", TAG, "Issue a project's token")),
+            post_with(tokens::issue_project, also::<404>(op("issueProjectToken", TAG, "Issue a project's token"))),
         )
         .api_route(
             "/v1/jwt/tenant",
-            post_with(tokens::issue_tenant, op("issueTenantToken", TAG, "Issue a tenant's token")),
+            post_with(tokens::issue_tenant, also::<404>(op("issueTenantToken", TAG, "Issue a tenant's token"))),
         )
         .api_route("/v1/jwt/{id}", delete_with(tokens::revoke, op("revokeToken", TAG, "Revoke a token by its jti")))
         .api_route(
             "/v1/kubeconfigs/project/{id}",
-            get_with(kubeconfigs::issue::handle, op("issueKubeconfig", TAG, "Issue a project's kubeconfig")),
+            get_with(
+                kubeconfigs::issue::handle,
+                // Role admin is not for projects; and there is a limit to how many live.
+                also::<403>(also::<409>(op("issueKubeconfig", TAG, "Issue a project's kubeconfig"))),
+            ),
         )
         .api_route(
             "/v1/kubeconfigs",
@@ -205,6 +244,19 @@ fn access_routes() -> ApiRouter<Arc<Manager>> {
         .api_route(
             "/v1/kubeconfigs/{id}",
             delete_with(kubeconfigs::revoke::handle, op("revokeKubeconfig", TAG, "Revoke a kubeconfig")),
+        )
+}
+
+fn webhook_routes() -> ApiRouter<Arc<Manager>> {
+    const TAG: &str = "webhooks";
+    ApiRouter::new()
+        .api_route(
+            "/v1/webhooks/dead",
+            get_with(webhooks::dead::handle, op("listDeadDeliveries", TAG, "Event deliveries that were given up")),
+        )
+        .api_route(
+            "/v1/webhooks/dead/{id}/replay",
+            post_with(webhooks::replay::handle, op("replayDeadDelivery", TAG, "Send such an event again")),
         )
 }
 
@@ -220,7 +272,10 @@ fn billing_routes() -> ApiRouter<Arc<Manager>> {
         )
         .api_route(
             "/v1/usage/snapshot",
-            get_with(usage::snapshot::handle, op("usageSnapshot", TAG, "Usage of a month and what is there")),
+            get_with(
+                usage::snapshot::handle,
+                also::<404>(op("usageSnapshot", TAG, "Usage of a month and what is there")),
+            ),
         )
         .api_route(
             "/v1/invoices/{id}",

@@ -5,6 +5,7 @@
 use crate::auth::token::Tokens;
 use crate::clusters::Clusters;
 use crate::config::Config;
+use crate::events::{self, Events};
 use crate::http::layers::Gate;
 use crate::http::server::{self, Patience};
 use crate::metrics::Metrics;
@@ -57,6 +58,7 @@ pub async fn run(config: Config, deps: Deps, shutdown: CancellationToken) -> Res
         gate: Gate::new(config.rate_limit),
         clusters: Clusters::new(keyring, config.servers.clone(), config.host_gateway.clone()),
         wake: sync::Wake::default(),
+        events: Events::new(&config)?,
         config,
         store,
         clock,
@@ -75,6 +77,7 @@ pub async fn run(config: Config, deps: Deps, shutdown: CancellationToken) -> Res
     tasks.spawn(jobs::credentials::collect(Arc::clone(&manager), background.clone()));
     tasks.spawn(jobs::invoices::close_months(Arc::clone(&manager), background.clone()));
     tasks.spawn(jobs::answers::collect(Arc::clone(&manager), background.clone()));
+    tasks.spawn(events::serve(Arc::clone(&manager), background.clone()));
     tasks.spawn(audit::sealer::run(Arc::clone(&manager), background.clone()));
     tasks.close();
 

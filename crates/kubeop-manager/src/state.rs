@@ -5,6 +5,7 @@
 use crate::auth::token::Tokens;
 use crate::clusters::Clusters;
 use crate::config::Config;
+use crate::events::Events;
 use crate::http::layers::Gate;
 use crate::metrics::Metrics;
 use crate::sync::Wake;
@@ -36,6 +37,8 @@ pub struct Manager {
     pub clusters: Clusters,
     /// Wakes the sync of a cluster.
     pub wake: Wake,
+    /// Who is told of what happens.
+    pub events: Events,
     /// What is measured.
     pub metrics: Metrics,
     /// Where all metrics of this process are registered.

@@ -16,6 +16,7 @@ mod column;
 mod conn;
 pub mod encryption_seed;
 mod error;
+pub mod event_delivery;
 pub mod host_claim;
 pub mod idempotency;
 pub mod invoice;

@@ -12,6 +12,7 @@ const FILES: &[(i64, &str, &str)] = &[
     (2, "invoices", include_str!("../migrations/0002_invoices.sql")),
     (3, "audit_idempotency", include_str!("../migrations/0003_audit_idempotency.sql")),
     (4, "keys", include_str!("../migrations/0004_keys.sql")),
+    (5, "events", include_str!("../migrations/0005_events.sql")),
 ];
 
 /// Token, PostgreSQL, SQLite.
@@ -23,6 +24,8 @@ const TOKENS: &[(&str, &str, &str)] = &[
     ("{{bool}}", "boolean", "INTEGER"),
     ("{{ts}}", "timestamptz", "INTEGER"),
     ("{{i64}}", "bigint", "INTEGER"),
+    // Numbers that rise and are never given twice.
+    ("{{sequence_key}}", "bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY", "INTEGER PRIMARY KEY AUTOINCREMENT"),
     // The first instant of the month in which `created_at` lies.
     (
         "{{created_month}}",

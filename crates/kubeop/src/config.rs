@@ -2,6 +2,7 @@
 //!
 //! Invariant: a malformed value stops the start with a sentence that names the variable.
 
+use crate::hooks::HookArgs;
 use crate::keys::{Given, kept, made};
 use anyhow::{Context, bail};
 use clap::Args;
@@ -209,6 +210,9 @@ pub(crate) struct ManagerArgs {
     /// addresses are allowed only by a range within theirs, metadata services only by their very address.
     #[arg(long, env = "KUBEOP_ALLOW_PRIVATE_SERVERS", default_value = "all", value_parser = servers)]
     pub(crate) allow_private_servers: AddressPolicy,
+    /// Who is told of what happens.
+    #[command(flatten)]
+    pub(crate) hooks: HookArgs,
     /// Requests per second and tenant (of admins: and subject), with bursts of four times that; 0 = no limit (default 50, in `kubeop dev` 0).
     #[arg(long, env = "KUBEOP_RATE_LIMIT")]
     pub(crate) rate_limit: Option<u32>,
@@ -332,6 +336,8 @@ impl ManagerArgs {
             },
             bootstrap_on_start: self.bootstrap_on_start,
             host_gateway: Some(self.host_gateway.clone()).filter(|host| host != "off"),
+            event_hook: self.hooks.events()?,
+            cluster_ready_hook: self.hooks.cluster_ready()?,
             build: build(),
         })
     }

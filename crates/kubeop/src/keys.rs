@@ -25,17 +25,23 @@ pub(crate) struct Given<'a> {
 }
 
 impl Given<'_> {
+    /// The text without white space around it, if it is given.
+    pub(crate) fn text(&self) -> anyhow::Result<Option<String>> {
+        Ok(match (self.text, self.file) {
+            (Some(_), Some(_)) => bail!("{0} and {0}_FILE are both set: one is needed", self.variable),
+            (Some(text), None) => Some(text.expose_secret().trim().to_owned()),
+            (None, Some(path)) => {
+                let text = fs::read_to_string(path)
+                    .with_context(|| format!("{}_FILE: failed to read {}", self.variable, path.display()))?;
+                Some(text.trim().to_owned())
+            }
+            (None, None) => None,
+        })
+    }
+
     /// The key's bytes, if it is given; `exactly` 32 or at least 32.
     pub(crate) fn read(&self, exactly: bool) -> anyhow::Result<Option<SecretSlice<u8>>> {
-        let text = match (self.text, self.file) {
-            (Some(_), Some(_)) => bail!("{0} and {0}_FILE are both set: one is needed", self.variable),
-            (Some(text), None) => text.expose_secret().trim().to_owned(),
-            (None, Some(path)) => fs::read_to_string(path)
-                .with_context(|| format!("{}_FILE: failed to read {}", self.variable, path.display()))?
-                .trim()
-                .to_owned(),
-            (None, None) => return Ok(None),
-        };
+        let Some(text) = self.text()? else { return Ok(None) };
         let bytes = BASE64_STANDARD.decode(text).ok().with_context(|| format!("{} is not base64", self.variable))?;
         let need = if exactly { "exactly" } else { "at least" };
         if bytes.len() < LENGTH || (exactly && bytes.len() != LENGTH) {

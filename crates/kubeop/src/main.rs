@@ -5,6 +5,7 @@
 mod cli;
 mod config;
 mod generate;
+mod hooks;
 mod keys;
 mod roles;
 mod shutdown;

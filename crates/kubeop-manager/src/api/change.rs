@@ -3,7 +3,7 @@
 //! Invariant: PATCH is JSON merge patch (RFC 7386) on the item's mutable fields, read by the same code as PUT and POST.
 
 use crate::http::body::{DEFAULT_LIMIT, read_value};
-use crate::http::error::ApiError;
+use crate::http::error::{ApiError, refuses};
 use aide::OperationInput;
 use aide::generate::GenContext;
 use aide::openapi::Operation;
@@ -69,6 +69,8 @@ impl<S: Send + Sync, T: DeserializeOwned, const LIMIT: usize> FromRequest<S> for
 }
 
 impl<T: JsonSchema, const LIMIT: usize> OperationInput for Change<T, LIMIT> {
+    refuses!(400, 404, 413, 415);
+
     fn operation_input(ctx: &mut GenContext, operation: &mut Operation) {
         Json::<T>::operation_input(ctx, operation);
     }

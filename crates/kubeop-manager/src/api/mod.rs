@@ -19,3 +19,4 @@ pub mod system;
 pub mod tenants;
 pub mod tokens;
 pub mod usage;
+pub mod webhooks;

@@ -6,7 +6,8 @@ use crate::api::{projects, tenants};
 use crate::audit::digest;
 use crate::auth::caller::{Caller, Deed};
 use crate::auth::permission::{IssueProjectTokens, IssueTenantTokens, Permission, RevokeTokens};
-use crate::http::answer::{Deleted, Secret};
+use crate::events::About;
+use crate::http::answer::{Gone, Secret};
 use crate::http::body::Body;
 use crate::http::error::ApiResult;
 use crate::http::params::ItemId;
@@ -83,6 +84,7 @@ async fn issue<P: Permission>(caller: &Caller<P>, role: Role, tenant: TenantId, 
         kind: "token",
         id: jti.clone(),
         tenant: Some(tenant),
+        about: About::project(project_id),
         before: None,
         after: Some(digest::of(&record)?),
         detail: format!("{} for {minutes} minutes", record.subject),
@@ -93,7 +95,7 @@ async fn issue<P: Permission>(caller: &Caller<P>, role: Role, tenant: TenantId, 
 }
 
 /// Revokes a token.
-pub async fn revoke(caller: Caller<RevokeTokens>, ItemId(jti): ItemId) -> ApiResult<Deleted<Token>> {
+pub async fn revoke(caller: Caller<RevokeTokens>, ItemId(jti): ItemId) -> ApiResult<Gone> {
     let mut tx = caller.change().await?;
     let now = caller.manager.clock.now();
     let revoked = issued_token::revoke(&mut tx.conn(), caller.scope, &jti, now)
@@ -106,8 +108,9 @@ pub async fn revoke(caller: Caller<RevokeTokens>, ItemId(jti): ItemId) -> ApiRes
         after: Some(digest::of(&revoked)?),
         id: revoked.jti,
         tenant: revoked.tenant_id,
+        about: About::project(revoked.project_id),
         ..Deed::default()
     };
     caller.commit(tx, deed).await?;
-    Ok(Deleted::Done)
+    Ok(Gone)
 }

@@ -3,22 +3,27 @@
 //! Invariant: a `Caller<P>` exists only for an actor who may perform `P`; what it may touch is its scope.
 
 use super::permission::Permission;
+use crate::events::About;
+use crate::events::outbox::{Happening, publish};
 use crate::http::answer::Keep;
-use crate::http::error::ApiError;
+use crate::http::error::{ApiError, refusals};
 use crate::http::idempotency::Attempt;
 use crate::http::layers::{RequestId, Verified};
 use crate::http::params::bearer;
 use crate::state::Manager;
 use aide::OperationInput;
+use aide::generate::GenContext;
+use aide::openapi::{Operation, Response, StatusCode};
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use kubeop_core::authz::{Action, Actor, Role, Scope, decide, system_scope};
-use kubeop_core::id::TenantId;
+use kubeop_core::id::{ProjectId, TenantId};
 use kubeop_core::{Error, ErrorKind, Result};
 use kubeop_store::audit::{self, AuditRecord};
 use kubeop_store::{Read, Tx, project, tenant};
 use std::marker::PhantomData;
 use std::sync::Arc;
+use uuid::Uuid;
 
 /// A caller who may perform `P`.
 pub struct Caller<P> {
@@ -52,6 +57,8 @@ pub struct Deed {
     pub id: String,
     /// The tenant it belongs to.
     pub tenant: Option<TenantId>,
+    /// Where else it stands, for events.
+    pub about: About,
     /// The digest of the thing before ([`crate::audit::digest::of`]); none if there was none.
     pub before: Option<String>,
     /// The digest of the thing after; none if there is none.
@@ -196,15 +203,57 @@ impl<P> Caller<P> {
         self.commit_all(tx, deed, Some(answer)).await
     }
 
-    async fn commit_all(&self, mut tx: Tx, deed: Deed, answer: Option<&(dyn Keep + Sync)>) -> Result<()> {
+    /// Puts a change on record within its transaction, where more follows from it before [`Caller::finish`].
+    pub async fn record(&self, tx: &mut Tx, mut deed: Deed) -> Result<()> {
+        let (action, kind, about) = (deed.verb, deed.kind, std::mem::take(&mut deed.about));
         let entry = record(&self.manager, &self.actor, &self.request_id, deed, "done");
         audit::append(&mut tx.conn(), &entry).await?;
+        let happening = Happening {
+            id: entry.id,
+            at: entry.at,
+            action,
+            kind,
+            object: entry.object_id,
+            about,
+            tenant: entry.tenant_id,
+            actor: self.actor.clone(),
+            request_id: entry.request_id,
+            detail: entry.detail,
+        };
+        publish(&self.manager, &mut tx.conn(), &happening).await
+    }
+
+    /// Commits a change that is on record.
+    pub async fn finish(&self, tx: Tx) -> Result<()> {
+        self.finish_all(tx, None).await
+    }
+
+    async fn commit_all(&self, mut tx: Tx, deed: Deed, answer: Option<&(dyn Keep + Sync)>) -> Result<()> {
+        self.record(&mut tx, deed).await?;
+        self.finish_all(tx, answer).await
+    }
+
+    async fn finish_all(&self, mut tx: Tx, answer: Option<&(dyn Keep + Sync)>) -> Result<()> {
         if let Some(attempt) = &self.attempt {
             let kept = answer.map(Keep::keep).transpose()?;
             attempt.keep(&mut tx, kept).await?;
         }
-        Ok(tx.commit().await?)
+        tx.commit().await?;
+        self.manager.events.ring();
+        Ok(())
     }
 }
 
-impl<P> OperationInput for Caller<P> {}
+impl<P: Permission> OperationInput for Caller<P> {
+    fn inferred_early_responses(
+        ctx: &mut GenContext,
+        operation: &mut Operation,
+    ) -> Vec<(Option<StatusCode>, Response)> {
+        let confined = [Role::Tenant(TenantId(Uuid::nil())), Role::Project(ProjectId(Uuid::nil()))];
+        let refuses_some = confined.into_iter().any(|role| {
+            let actor = Actor { subject: String::new(), role, token_id: None };
+            decide(&actor, P::ACTION).is_err()
+        });
+        refusals(ctx, operation, if refuses_some { &[401, 403] } else { &[401] })
+    }
+}

@@ -24,5 +24,5 @@ macro_rules! permissions {
 permissions! {
     ManageClusters, ReadTenants, WriteTenants, ReadProjects, WriteProjects, ReadApps, WriteApps, ReadPolicy, WritePolicy,
     IssueTenantTokens, IssueProjectTokens, RevokeTokens, IssueKubeconfigs, ManageKubeconfigs, IngestUsage, ReadBilling,
-    ManagePrices, ReadAnalytics, ReadAudit,
+    ManagePrices, ReadAnalytics, ReadAudit, ManageWebhooks,
 }

@@ -2,7 +2,7 @@
 //!
 //! Invariant: JSON unless the caller prefers the other form; what cannot be served is 406, never another form than asked for.
 
-use super::error::ApiError;
+use super::error::{ApiError, refuses};
 use aide::OperationInput;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
@@ -30,7 +30,9 @@ impl<S: Send + Sync> FromRequestParts<S> for Accept {
     }
 }
 
-impl OperationInput for Accept {}
+impl OperationInput for Accept {
+    refuses!(406);
+}
 
 fn choose(headers: &HeaderMap) -> Result<Form> {
     let values: Vec<&str> =

@@ -2,14 +2,16 @@
 //!
 //! Invariant: what an operation answers is in its return type, so that the OpenAPI document cannot drift.
 
+use crate::openapi::headers::header as described;
 use aide::OperationOutput;
 use aide::generate::GenContext;
-use aide::openapi::{Operation, Response as DocResponse, StatusCode as DocStatus};
+use aide::openapi::{Operation, ReferenceOr, Response as DocResponse, StatusCode as DocStatus};
 use axum::Json;
 use axum::body::Body;
 use axum::http::response::Parts;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use indexmap::IndexMap;
 use kubeop_core::{Error, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -37,6 +39,9 @@ pub enum Deleted<T> {
     /// 202: it is on its way; this is how it looks.
     UnderWay(T),
 }
+
+/// 204: it is gone at once.
+pub struct Gone;
 
 /// 200 with a page of a list; the next page is in `Link`.
 pub struct Page<T> {
@@ -160,6 +165,12 @@ impl<T: Serialize> IntoResponse for Deleted<T> {
     }
 }
 
+impl IntoResponse for Gone {
+    fn into_response(self) -> Response {
+        StatusCode::NO_CONTENT.into_response()
+    }
+}
+
 impl<T: Serialize> IntoResponse for Page<T> {
     fn into_response(self) -> Response {
         let mut response = Json(self.items).into_response();
@@ -183,41 +194,62 @@ fn documented<T: JsonSchema + Serialize>(
     operation: &mut Operation,
     status: u16,
     description: &str,
+    headers: &[(&str, &str, &str)],
 ) -> Vec<(Option<DocStatus>, DocResponse)> {
+    let headers: IndexMap<_, _> = headers
+        .iter()
+        .map(|(name, meaning, example)| ((*name).to_owned(), ReferenceOr::Item(described(meaning, example))))
+        .collect();
     Json::<T>::operation_response(ctx, operation)
-        .map(|response| DocResponse { description: description.to_owned(), ..response })
+        .map(|response| DocResponse { description: description.to_owned(), headers, ..response })
         .map(|response| (Some(DocStatus::Code(status)), response))
         .into_iter()
         .collect()
 }
 
+const ETAG: (&str, &str, &str) = ("ETag", "Its version, for `If-Match`.", "\"1\"");
+
 macro_rules! outputs {
-    ($($name:ident => $shape:ty, $status:literal, $description:literal;)*) => {$(
+    ($($name:ident => $shape:ty, $status:literal, $description:literal, [$($header:expr),*];)*) => {$(
         impl<T: JsonSchema + Serialize> OperationOutput for $name<T> {
             type Inner = T;
 
             fn inferred_responses(ctx: &mut GenContext, operation: &mut Operation) -> Vec<(Option<DocStatus>, DocResponse)> {
-                documented::<$shape>(ctx, operation, $status, $description)
+                documented::<$shape>(ctx, operation, $status, $description, &[$($header),*])
             }
         }
     )*};
 }
 
 outputs! {
-    Found => T, 200, "As asked.";
-    Item => T, 200, "The item; `ETag` is its version.";
-    Created => T, 201, "Created; `Location` is its path, `ETag` its version.";
-    Page => Vec<T>, 200, "A page of the list, newest last; `Link` with rel=next leads on.";
-    Secret => T, 200, "Shown once; not to be cached.";
+    Found => T, 200, "As asked.", [];
+    Item => T, 200, "The item; `ETag` is its version.", [ETAG];
+    Created => T, 201, "Created; `Location` is its path, `ETag` its version.", [
+        ("Location", "The path of what was created.", "/v1/apps/01988c9e-0c5a-7d43-9c59-3f1f0c6d8a11"), ETAG
+    ];
+    Page => Vec<T>, 200, "A page of the list, newest last; `Link` with rel=next leads on.", [
+        ("Link", "Only if there is a next page: path and query of it.", "</v1/apps?limit=100&cursor=AAAB>; rel=\"next\"")
+    ];
+    Secret => T, 200, "Shown once; not to be cached.", [
+        ("Cache-Control", "No cache may keep it.", "no-store")
+    ];
 }
 
 impl<T: JsonSchema + Serialize> OperationOutput for Deleted<T> {
     type Inner = T;
 
     fn inferred_responses(ctx: &mut GenContext, operation: &mut Operation) -> Vec<(Option<DocStatus>, DocResponse)> {
-        let mut responses = documented::<T>(ctx, operation, 202, "The delete is under way.");
-        let gone = DocResponse { description: "Gone.".to_owned(), ..DocResponse::default() };
-        responses.push((Some(DocStatus::Code(204)), gone));
+        let mut responses = documented::<T>(ctx, operation, 202, "The delete is under way.", &[]);
+        responses.extend(Gone::inferred_responses(ctx, operation));
         responses
+    }
+}
+
+impl OperationOutput for Gone {
+    type Inner = ();
+
+    fn inferred_responses(_: &mut GenContext, _: &mut Operation) -> Vec<(Option<DocStatus>, DocResponse)> {
+        let gone = DocResponse { description: "Gone.".to_owned(), ..DocResponse::default() };
+        vec![(Some(DocStatus::Code(204)), gone)]
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Invariant: a body is read only after the caller was let in, and never past its limit.
 
-use super::error::ApiError;
+use super::error::{ApiError, refuses};
 use super::idempotency::Attempt;
 use aide::OperationInput;
 use aide::generate::GenContext;
@@ -121,6 +121,35 @@ pub async fn read_value(request: Request, limit: usize, media_types: &[&str]) ->
     Ok(value)
 }
 
+/// No body, or an empty object: of an action that its path says everything of.
+pub struct NoBody;
+
+/// What a body that says nothing may have.
+const NO_BODY_LIMIT: usize = 1 << 10;
+
+impl<S: Send + Sync> FromRequest<S> for NoBody {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
+        let attempt = attempt(&request);
+        let refuse = || Error::invalid("this operation reads no body: none, or an empty object, is allowed");
+        let bytes = axum::body::to_bytes(request.into_body(), NO_BODY_LIMIT).await.map_err(|_| refuse())?;
+        let says_nothing = bytes.trim_ascii().is_empty()
+            || strict_json::parse(&bytes)?.as_object().is_some_and(serde_json::Map::is_empty);
+        if !says_nothing {
+            return Err(ApiError(refuse()));
+        }
+        if let Some(attempt) = attempt {
+            attempt.begin(&[]).await?;
+        }
+        Ok(Self)
+    }
+}
+
+impl OperationInput for NoBody {
+    refuses!(400, 409);
+}
+
 impl<S: Send + Sync, T: DeserializeOwned, const LIMIT: usize> FromRequest<S> for Body<T, LIMIT> {
     type Rejection = ApiError;
 
@@ -131,6 +160,8 @@ impl<S: Send + Sync, T: DeserializeOwned, const LIMIT: usize> FromRequest<S> for
 }
 
 impl<T: JsonSchema, const LIMIT: usize> OperationInput for Body<T, LIMIT> {
+    refuses!(400, 409, 413, 415);
+
     fn operation_input(ctx: &mut GenContext, operation: &mut Operation) {
         Json::<T>::operation_input(ctx, operation);
     }

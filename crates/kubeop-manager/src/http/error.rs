@@ -81,32 +81,58 @@ pub fn respond(status: StatusCode, message: &str) -> Response {
     (status, Json(ErrorBody { error: message.to_owned() })).into_response()
 }
 
-const DOCUMENTED: [(u16, &str); 12] = [
+/// What a refusal means, by status; which of them an operation can answer is said by what it is made of: its extractors and its result.
+const REFUSALS: [(u16, &str); 13] = [
     (400, "Invalid input; the message names the field, the value and what is allowed."),
     (401, "The token is missing or not valid."),
     (403, "The caller's role may not do this."),
     (404, "Not there, or not the caller's to see."),
+    (406, "No form of this answer is one that the caller accepts."),
     (408, "The body did not come in time."),
-    (409, "Clashes with what exists."),
+    (409, "Clashes with what exists, or with what somebody else is changing."),
     (412, "`If-Match` named another version."),
     (413, "The body is too large."),
-    (415, "The body is not JSON."),
+    (415, "The body is not of a type that is read here."),
     (429, "Too many requests; see `Retry-After`."),
     (500, "An internal error."),
     (503, "Not available now; see `Retry-After`."),
 ];
 
+/// The refusals of these statuses, for the document.
+pub fn refusals(
+    ctx: &mut GenContext,
+    operation: &mut Operation,
+    statuses: &[u16],
+) -> Vec<(Option<DocStatus>, DocResponse)> {
+    let Some(shape) = Json::<ErrorBody>::operation_response(ctx, operation) else { return Vec::new() };
+    REFUSALS
+        .iter()
+        .filter(|(status, _)| statuses.contains(status))
+        .map(|(status, description)| {
+            let response = DocResponse { description: (*description).to_owned(), ..shape.clone() };
+            (Some(DocStatus::Code(*status)), response)
+        })
+        .collect()
+}
+
+/// What can befall every operation.
 impl OperationOutput for ApiError {
     type Inner = ErrorBody;
 
     fn inferred_responses(ctx: &mut GenContext, operation: &mut Operation) -> Vec<(Option<DocStatus>, DocResponse)> {
-        let Some(shape) = Json::<ErrorBody>::operation_response(ctx, operation) else { return Vec::new() };
-        DOCUMENTED
-            .iter()
-            .map(|(status, description)| {
-                let response = DocResponse { description: (*description).to_owned(), ..shape.clone() };
-                (Some(DocStatus::Code(*status)), response)
-            })
-            .collect()
+        refusals(ctx, operation, &[429, 500, 503])
     }
 }
+
+/// Says in an extractor's `OperationInput` with which statuses it refuses.
+macro_rules! refuses {
+    ($($status:literal),+) => {
+        fn inferred_early_responses(
+            ctx: &mut aide::generate::GenContext,
+            operation: &mut aide::openapi::Operation,
+        ) -> Vec<(Option<aide::openapi::StatusCode>, aide::openapi::Response)> {
+            $crate::http::error::refusals(ctx, operation, &[$($status),+])
+        }
+    };
+}
+pub(crate) use refuses;

@@ -312,6 +312,8 @@ async fn guarded(manager: &Arc<Manager>, mut request: Request, next: Next) -> Re
         Some((slot, inside))
     };
     request.extensions_mut().insert(manager.gate.body_time);
+    // Probes answer whatever else is going on: a process that is busy is not one that is dead.
+    let weight = if probe { 0 } else { weight };
     let Ok(_body) = manager.gate.bodies.try_acquire_many(weight) else {
         return refuse(ErrorKind::Unavailable, "too many large requests are under way");
     };

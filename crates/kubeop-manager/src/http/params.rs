@@ -2,10 +2,11 @@
 //!
 //! Invariant: names are read as tolerantly as in bodies; an unknown or doubled one is refused.
 
-use super::error::ApiError;
+use super::error::{ApiError, refuses};
+use crate::openapi::headers;
 use aide::OperationInput;
 use aide::generate::GenContext;
-use aide::openapi::Operation;
+use aide::openapi::{Operation, ReferenceOr};
 use axum::extract::{FromRequestParts, Path};
 use axum::http::HeaderMap;
 use axum::http::header;
@@ -39,6 +40,8 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
 }
 
 impl<T: JsonSchema> OperationInput for Query<T> {
+    refuses!(400);
+
     fn operation_input(ctx: &mut GenContext, operation: &mut Operation) {
         axum::extract::Query::<T>::operation_input(ctx, operation);
     }
@@ -65,6 +68,8 @@ impl<S: Send + Sync> FromRequestParts<S> for ItemId {
 }
 
 impl OperationInput for ItemId {
+    refuses!(400, 404);
+
     fn operation_input(ctx: &mut GenContext, operation: &mut Operation) {
         Path::<ItemPath>::operation_input(ctx, operation);
     }
@@ -82,7 +87,13 @@ impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
     }
 }
 
-impl OperationInput for IfMatch {}
+impl OperationInput for IfMatch {
+    refuses!(400, 409, 412);
+
+    fn operation_input(_: &mut GenContext, operation: &mut Operation) {
+        operation.parameters.push(ReferenceOr::Item(headers::if_match()));
+    }
+}
 
 fn if_match(headers: &HeaderMap) -> Result<Option<i64>> {
     let Some(value) = headers.get(header::IF_MATCH) else { return Ok(None) };

@@ -4,6 +4,7 @@
 //! at a time closes, and a month that another one closed meanwhile is left alone.
 
 use crate::audit::digest;
+use crate::events::outbox::{Happening, publish};
 use crate::state::Manager;
 use kubeop_core::authz::Actor;
 use kubeop_core::id::TenantId;
@@ -92,8 +93,18 @@ async fn close(manager: &Manager, due: Due) -> Result<()> {
     let Some(closed) = invoice::close(&mut tx, due, manager.ids.next(), manager.clock.now()).await? else {
         return Ok(tx.rollback().await?);
     };
-    audit::append(&mut tx.conn(), &record(manager, &closed)?).await?;
+    let entry = record(manager, &closed)?;
+    audit::append(&mut tx.conn(), &entry).await?;
+    let happening = Happening {
+        id: entry.id,
+        at: entry.at,
+        tenant: entry.tenant_id,
+        detail: entry.detail,
+        ..Happening::by_system(manager, "close", "invoice", &closed.id)
+    };
+    publish(manager, &mut tx.conn(), &happening).await?;
     tx.commit().await?;
+    manager.events.ring();
     manager.metrics.invoices_closed.inc();
     tracing::info!(tenant = %closed.tenant_id, month = %closed.month, number = closed.number, total = %closed.total, "closed a month");
     Ok(())

@@ -1,4 +1,4 @@
-//! The headers of requests and answers in the document: they follow from the method and the status, so they are added to all at once.
+//! The headers of requests and answers in the document: what follows from the method and the status is added to all at once.
 //!
 //! Invariant: a header that the layers or answers send is described here, with an example.
 
@@ -43,10 +43,6 @@ fn describe_answer(response: &mut Response, code: u16, is_post: bool) {
         "The request's id, as the log and the audit log have it.",
         "01988c9e-0c5a-7d43-9c59-3f1f0c6d8a11",
     );
-    if code == 201 {
-        add("Location", "The path of what was created.", "/v1/apps/01988c9e-0c5a-7d43-9c59-3f1f0c6d8a11");
-        add("ETag", "Its version, for `If-Match`.", "\"1\"");
-    }
     if is_post && (200..300).contains(&code) {
         add(
             "Idempotency-Replayed",
@@ -73,7 +69,8 @@ fn schema(json_schema: schemars::Schema) -> SchemaObject {
     SchemaObject { json_schema, external_docs: None, example: None }
 }
 
-fn header(description: &str, example: &str) -> Header {
+/// A header of an answer.
+pub(crate) fn header(description: &str, example: &str) -> Header {
     Header {
         description: Some(description.to_owned()),
         style: HeaderStyle::Simple,
@@ -84,6 +81,26 @@ fn header(description: &str, example: &str) -> Header {
         examples: IndexMap::default(),
         extensions: IndexMap::default(),
     }
+}
+
+/// `If-Match` of a change.
+pub(crate) fn if_match() -> Parameter {
+    let parameter_data = ParameterData {
+        name: "If-Match".to_owned(),
+        description: Some(
+            "The `ETag` of the version that the change is based on: if it is not the current one any more, the answer is 412 and nothing \
+             is changed. `*`, or none: whatever the version."
+                .to_owned(),
+        ),
+        required: false,
+        deprecated: None,
+        format: text(),
+        example: Some("\"3\"".into()),
+        examples: IndexMap::default(),
+        explode: None,
+        extensions: IndexMap::default(),
+    };
+    Parameter::Header { parameter_data, style: HeaderStyle::Simple }
 }
 
 fn idempotency_key() -> Parameter {

@@ -29,7 +29,6 @@ pub(super) async fn unseen(manager: &Manager, key: Key) -> Result<()> {
 
 /// The object was looked for and is not there: forgets its entity, if that is still being deleted.
 pub(super) async fn forget(manager: &Manager, key: Key) -> Result<()> {
-    let now = manager.clock.now();
     let mut tx = manager.store.begin().await?;
     let row = cluster_object::get(&mut tx.conn(), key).await?;
     if row.is_none_or(|row| !row.deleted) {
@@ -39,20 +38,22 @@ pub(super) async fn forget(manager: &Manager, key: Key) -> Result<()> {
     let known = match key.kind {
         ObjectKind::Policy => false,
         ObjectKind::Tenant => match tenant::get(&mut tx.conn(), scope, TenantId(key.entity_id)).await? {
-            Some(row) => forget::tenant(&mut tx.conn(), &row, now).await.map(|()| true)?,
+            Some(row) => forget::tenant(manager, &mut tx.conn(), &row).await.map(|()| true)?,
             None => false,
         },
         ObjectKind::Project => match project::get(&mut tx.conn(), scope, ProjectId(key.entity_id)).await? {
-            Some(row) => forget::project(&mut tx.conn(), &row).await.map(|()| true)?,
+            Some(row) => forget::project(manager, &mut tx.conn(), &row).await.map(|()| true)?,
             None => false,
         },
         ObjectKind::App => match app::get(&mut tx.conn(), scope, AppId(key.entity_id)).await? {
-            Some(row) => forget::app(&mut tx.conn(), &row).await.map(|()| true)?,
+            Some(row) => forget::app(manager, &mut tx.conn(), &row).await.map(|()| true)?,
             None => false,
         },
     };
     if !known {
         let _ = cluster_object::remove(&mut tx.conn(), key).await?;
     }
-    Ok(tx.commit().await?)
+    tx.commit().await?;
+    manager.events.ring();
+    Ok(())
 }

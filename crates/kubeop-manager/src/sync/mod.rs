@@ -9,6 +9,7 @@ mod mirror;
 pub mod objects;
 mod policy;
 pub mod reach;
+mod readiness;
 pub mod render;
 mod repair;
 pub mod settle;

@@ -2,7 +2,7 @@
 //!
 //! Invariant: whatever goes wrong with this cluster is waited out here; other clusters do not notice.
 
-use super::{mirror, repair, write};
+use super::{mirror, readiness, repair, write};
 use crate::bootstrap;
 use crate::state::Manager;
 use jiff::SignedDuration;
@@ -97,6 +97,7 @@ async fn stay(manager: &Arc<Manager>, id: ClusterId, resumed: &mut bool) -> Resu
         outcome = mirror::follow(manager, &client, id) => outcome,
         outcome = repair::periodically(manager, &client, id) => outcome,
         outcome = watch_over(manager, &client, &row) => outcome,
+        () = readiness::follow(manager, &row) => Ok(()),
     }
     .map(|()| Left::Waiting)
 }

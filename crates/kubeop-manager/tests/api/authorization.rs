@@ -62,6 +62,8 @@ const TABLE: &[(&str, &str, Who)] = &[
     ("POST", "/v1/platform/prices", Admins),
     ("GET", "/v1/analytics/summary", Admins),
     ("GET", "/v1/audit", Admins),
+    ("GET", "/v1/webhooks/dead", Admins),
+    ("POST", "/v1/webhooks/dead/{id}/replay", Admins),
     ("POST", "/v1/jwt/project", Tenants),
     ("POST", "/v1/jwt/tenant", Admins),
     ("DELETE", "/v1/jwt/{id}", Tenants),

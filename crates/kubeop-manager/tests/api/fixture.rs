@@ -2,6 +2,7 @@
 //!
 //! Invariant: nothing is mocked but the network and the time, which stands still until a test sets it.
 
+use crate::document;
 use crate::world::add_cluster;
 use axum::Router;
 use axum::body::Body;
@@ -16,6 +17,7 @@ use kubeop_core::price::{Currency, parse_rate};
 use kubeop_manager::auth::token::Tokens;
 use kubeop_manager::clusters::Clusters;
 use kubeop_manager::config::{Build, Config};
+use kubeop_manager::events::Events;
 use kubeop_manager::http::layers::Gate;
 use kubeop_manager::jobs::first_start;
 use kubeop_manager::keys::keyring;
@@ -91,6 +93,8 @@ pub(crate) fn config() -> Config {
         metrics_server: MetricsServer { image: "metrics-server:test".to_owned(), insecure_kubelets: false },
         bootstrap_on_start: false,
         host_gateway: None,
+        event_hook: None,
+        cluster_ready_hook: None,
         build: Build { version: "0".into(), commit: "c".into(), built_at: "b".into(), rust: "r".into() },
     }
 }
@@ -98,7 +102,12 @@ pub(crate) fn config() -> Config {
 impl Fixture {
     /// A new installation over an empty database, now.
     pub(crate) async fn over(store: Store) -> Self {
-        Self::start(store, SystemClock.now(), config()).await
+        Self::configured(store, config()).await
+    }
+
+    /// The same with another configuration.
+    pub(crate) async fn configured(store: Store, config: Config) -> Self {
+        Self::start(store, SystemClock.now(), config).await
     }
 
     /// The same with a gate of its own.
@@ -108,14 +117,14 @@ impl Fixture {
 
     /// The same with a limit of requests a second.
     pub(crate) async fn with(store: Store, rate: u32) -> Self {
-        Self::start(store, SystemClock.now(), Config { rate_limit: rate, ..config() }).await
+        Self::configured(store, Config { rate_limit: rate, ..config() }).await
     }
 
     /// A replica with these master keys, over a database that may be in use.
     pub(crate) async fn with_keys(store: Store, current: u8, previous: Option<u8>) -> Self {
         let key = |byte| SecretSlice::from(vec![byte; 32]);
         let config = Config { master_key: key(current), master_key_previous: previous.map(key), ..config() };
-        Self::start(store, SystemClock.now(), config).await
+        Self::configured(store, config).await
     }
 
     /// A new installation over an SQLite file of its own, now.
@@ -152,6 +161,7 @@ impl Fixture {
             gate,
             clusters: Clusters::new(keyring, config.servers.clone(), None),
             wake: Wake::default(),
+            events: Events::new(&config).unwrap(),
             config,
             store,
             clock: Arc::<ManualClock>::clone(&clock),
@@ -210,11 +220,13 @@ impl Fixture {
 
     /// Sends a request as it is.
     pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
+        let asked = (request.method().as_str().to_lowercase(), request.uri().path().to_owned());
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
         let body =
             serde_json::from_slice(&bytes).unwrap_or(Value::String(String::from_utf8_lossy(&bytes).into_owned()));
+        document::check(&asked.0, &asked.1, parts.status.as_u16());
         Answer { status: parts.status, headers: parts.headers, body }
     }
 

@@ -11,7 +11,9 @@ mod audit;
 mod authorization;
 mod billing;
 mod database;
+mod document;
 mod errors;
+mod events;
 mod idempotency;
 mod ingest;
 mod key_damage;
@@ -22,8 +24,10 @@ mod patch;
 #[path = "../../../kubeop-store/tests/conformance/pg_proxy.rs"]
 #[expect(dead_code, reason = "the store's own tests use all of it")]
 mod pg_proxy;
+mod receiver;
 mod sync;
 mod tokens;
+mod tolerance;
 mod verify;
 mod wire;
 mod world;

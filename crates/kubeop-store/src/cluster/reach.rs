@@ -3,8 +3,9 @@
 //! Invariant: not a change by a caller, so the version stays.
 
 use super::{BootstrapState, sql};
-use crate::column::{Id, Many, Text, clean};
+use crate::column::{Id, Many, Text, Ts, clean};
 use crate::{Conn, Result, on};
+use jiff::Timestamp;
 use kubeop_core::id::ClusterId;
 use uuid::Uuid;
 
@@ -43,6 +44,20 @@ pub async fn set_unreachable(c: &mut Conn<'_>, id: ClusterId, why: Option<&str>)
     let rows = on!(c, x => sqlx::query(q)
         .bind(id.0)
         .bind(why.map(|text| clean(text, 2000)))
+        .execute(x)
+        .await
+        .map(|done| done.rows_affected()))?;
+    Ok(rows == 1)
+}
+
+/// Records that a cluster is ready since `since`, or that it is not (`None`); whether that is news.
+pub async fn set_ready(c: &mut Conn<'_>, id: ClusterId, since: Option<Timestamp>) -> Result<bool> {
+    let begins = sql!("UPDATE cluster SET ready_at = $2 WHERE id = $1 AND deleted_at IS NULL AND ready_at IS NULL");
+    let ends = sql!("UPDATE cluster SET ready_at = $2 WHERE id = $1 AND deleted_at IS NULL AND ready_at IS NOT NULL");
+    let q = if since.is_some() { begins } else { ends };
+    let rows = on!(c, x => sqlx::query(q)
+        .bind(id.0)
+        .bind(since.map(Ts::from))
         .execute(x)
         .await
         .map(|done| done.rows_affected()))?;

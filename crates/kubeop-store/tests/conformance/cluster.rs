@@ -152,4 +152,16 @@ both! {
         assert!(cluster::set_unreachable(c, row.id, None).await.unwrap());
         assert_eq!(cluster::get(c, row.id).await.unwrap(), Some(row));
     }
+    async fn becoming_ready_is_news_once(store) {
+        let mut tx = store.begin().await.unwrap();
+        let c = &mut tx.conn();
+        add_seed(c).await;
+        let row = one(1);
+        let _ = cluster::insert(c, &row, &sealed()).await.unwrap();
+        let expected = [(None, false), (Some(at(5)), true), (Some(at(6)), false), (None, true), (None, false)];
+        for (since, news) in expected {
+            assert_eq!(cluster::set_ready(c, row.id, since).await.unwrap(), news, "{since:?}");
+        }
+        assert!(!cluster::set_ready(c, one(2).id, Some(at(5))).await.unwrap(), "there is none");
+    }
 }

@@ -21,6 +21,7 @@ mod cluster_object;
 mod cluster_object_work;
 mod credentials;
 mod encryption_seed;
+mod event_delivery;
 mod faults_postgres;
 mod faults_sqlite;
 mod figures;

@@ -8,6 +8,7 @@ use crate::api::policy;
 use crate::audit::digest;
 use crate::auth::caller::{Caller, Deed};
 use crate::auth::permission::WriteApps;
+use crate::events;
 use crate::http::answer::Item;
 use crate::http::body::APP_LIMIT;
 use crate::http::error::ApiResult;
@@ -87,6 +88,7 @@ async fn apply(
         tenant: Some(row.tenant_id),
         before: Some(before),
         after: Some(digest::of(&row)?),
+        about: events::of_app(&row),
         ..Deed::default()
     };
     caller.commit(tx, deed).await?;

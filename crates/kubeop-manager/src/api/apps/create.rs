@@ -8,6 +8,7 @@ use crate::api::policy;
 use crate::audit::digest;
 use crate::auth::caller::{Caller, Deed};
 use crate::auth::permission::WriteApps;
+use crate::events;
 use crate::http::answer::Created;
 use crate::http::body::{APP_LIMIT, Body};
 use crate::http::error::ApiResult;
@@ -74,6 +75,7 @@ pub async fn handle(
         id: row.id.to_string(),
         tenant: Some(row.tenant_id),
         after: Some(digest::of(&row)?),
+        about: events::of_app(&row),
         ..Deed::default()
     };
     let location = format!("/v1/apps/{}", row.id);

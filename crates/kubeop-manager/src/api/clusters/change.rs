@@ -7,6 +7,7 @@ use crate::api::change::{Change, unchanged};
 use crate::audit::digest;
 use crate::auth::caller::{Caller, Deed};
 use crate::auth::permission::ManageClusters;
+use crate::events;
 use crate::http::answer::Item;
 use crate::http::error::ApiResult;
 use crate::http::params::{IfMatch, ItemId};
@@ -85,6 +86,7 @@ async fn apply(
         before: Some(before),
         after: Some(digest::of(&row)?),
         detail: detail.to_owned(),
+        about: events::of_cluster(&row),
         ..Deed::default()
     };
     let (id, version) = (row.id, row.version);

@@ -7,11 +7,11 @@ use crate::audit::digest;
 use crate::auth::caller::{Caller, Deed};
 use crate::auth::permission::ManageClusters;
 use crate::bootstrap;
-use crate::http::answer::Deleted;
+use crate::events;
+use crate::http::answer::Gone;
 use crate::http::error::ApiResult;
 use crate::http::params::{IfMatch, ItemId, Query, switch};
 use crate::sync::objects;
-use kubeop_api::cluster::Cluster as Answer;
 use kubeop_api::resource::DeleteQuery;
 use kubeop_core::{Error, Result};
 use kubeop_store::cluster::{self, BootstrapState, Cluster};
@@ -23,7 +23,7 @@ pub async fn handle(
     ItemId(id): ItemId,
     if_match: IfMatch,
     Query(query): Query<DeleteQuery>,
-) -> ApiResult<Deleted<Answer>> {
+) -> ApiResult<Gone> {
     let manager = &caller.manager;
     let uninstall = switch("uninstall", query.uninstall.as_deref())?;
     let row = get::find(&mut caller.read().await?.conn(), &id).await?;
@@ -48,14 +48,15 @@ pub async fn handle(
         (true, false) => format!("uninstalled but for {}", left.join(", ")),
     };
     let id = row.id.to_string();
-    let deed = Deed { verb: "delete", kind: KIND, id, before: Some(before), detail, ..Deed::default() };
+    let about = events::of_cluster(&row);
+    let deed = Deed { verb: "delete", kind: KIND, id, about, before: Some(before), detail, ..Deed::default() };
     caller.commit(tx, deed).await?;
     manager.clusters.forget(row.id);
     if let Some(host) = &manager.host {
         host.stop(row.id).await;
     }
     manager.wake.all();
-    Ok(Deleted::Done)
+    Ok(Gone)
 }
 
 /// Closes the cluster to new tenants and removes what was installed; tells what had to stay. What fails is tried again by the next delete, or taken

@@ -7,6 +7,7 @@ use crate::audit::digest;
 use crate::auth::caller::{Caller, Deed};
 use crate::auth::permission::ManageClusters;
 use crate::bootstrap;
+use crate::events;
 use crate::http::answer::Created;
 use crate::http::body::Body;
 use crate::http::error::ApiResult;
@@ -65,6 +66,7 @@ pub async fn handle(caller: Caller<ManageClusters>, Body(input): Body<ClusterInp
         id: id.to_string(),
         after: Some(digest::of(&row)?),
         detail: row.server.clone(),
+        about: events::of_cluster(&row),
         ..Deed::default()
     };
     let item = answer_one(&mut tx.conn(), row.clone()).await?;

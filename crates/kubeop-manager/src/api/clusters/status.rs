@@ -26,7 +26,7 @@ pub async fn status(caller: Caller<ManageClusters>, ItemId(id): ItemId) -> ApiRe
 pub async fn ready(caller: Caller<ManageClusters>, ItemId(id): ItemId) -> ApiResult<Found<Answer>> {
     let row = find(&mut caller.read().await?.conn(), &id).await?;
     let seen = observe(&caller.manager, &row).await?;
-    if seen.operator && seen.admission && seen.webhook_ca_bundle {
+    if seen.is_ready() {
         return Ok(Found(seen));
     }
     let missing: Vec<&str> =

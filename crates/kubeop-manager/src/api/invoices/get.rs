@@ -17,7 +17,6 @@ use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use kubeop_api::billing::{Invoice, InvoiceLine, InvoiceQuery, InvoiceStatus};
-use kubeop_api::resource::ErrorBody;
 use kubeop_core::authz::Reach;
 use kubeop_core::id::TenantId;
 use kubeop_core::month::Month;
@@ -147,10 +146,6 @@ impl OperationOutput for Shown {
             let text = MediaType { example: Some(csv::EXAMPLE.into()), ..MediaType::default() };
             response.content.insert("text/csv".to_owned(), text);
             found.push((Some(DocStatus::Code(200)), response));
-        }
-        if let Some(mut response) = Json::<ErrorBody>::operation_response(ctx, operation) {
-            "`Accept` names neither application/json nor text/csv.".clone_into(&mut response.description);
-            found.push((Some(DocStatus::Code(406)), response));
         }
         found
     }

@@ -7,6 +7,7 @@ use crate::api::projects;
 use crate::audit::digest;
 use crate::auth::caller::{Caller, Deed};
 use crate::auth::permission::IssueKubeconfigs;
+use crate::events::{self, About};
 use crate::http::answer::Secret;
 use crate::http::error::ApiResult;
 use crate::http::params::{ItemId, Query, number};
@@ -142,6 +143,7 @@ async fn record(
         kind: KIND,
         id: id.to_string(),
         tenant: Some(row.tenant_id),
+        about: About { name: None, ..events::of_project(row) },
         before: None,
         after: Some(digest::of(&record)?),
         detail: format!("{} of project {}", role.as_str(), row.id),

@@ -6,6 +6,7 @@ use super::KIND;
 use crate::audit::digest;
 use crate::auth::caller::{Caller, Deed};
 use crate::auth::permission::ManageKubeconfigs;
+use crate::events::About;
 use crate::http::answer::Deleted;
 use crate::http::error::ApiResult;
 use crate::http::params::ItemId;
@@ -28,6 +29,7 @@ pub async fn handle(caller: Caller<ManageKubeconfigs>, ItemId(id): ItemId) -> Ap
         kind: KIND,
         id: id.to_string(),
         tenant: Some(row.tenant_id),
+        about: About { name: None, cluster: Some(row.cluster_id), project: Some(row.project_id) },
         before: Some(digest::of(&IssuedKubeconfig { revoked_at: None, ..row.clone() })?),
         after: Some(digest::of(&row)?),
         ..Deed::default()

@@ -6,6 +6,7 @@ use super::of_query;
 use crate::audit::digest;
 use crate::auth::caller::{Caller, Deed};
 use crate::auth::permission::ManageClusters;
+use crate::events;
 use crate::http::answer::Found;
 use crate::http::body::Body;
 use crate::http::error::ApiResult;
@@ -34,6 +35,7 @@ pub async fn handle(
         id: row.id.to_string(),
         after: Some(digest::of(&result.0)?),
         detail: if enabled { format!("{min} to {max} at {target_cpu} %") } else { "removed".to_owned() },
+        about: events::of_cluster(&row),
         ..Deed::default()
     };
     caller.commit_answered(caller.change().await?, deed, &result).await?;

@@ -7,6 +7,7 @@ use crate::audit::digest;
 use crate::auth::caller::{Caller, Deed};
 use crate::auth::permission::ManageClusters;
 use crate::bootstrap::{self, Installed, MetricsWanted};
+use crate::events;
 use crate::http::answer::Found;
 use crate::http::body::Body;
 use crate::http::error::ApiResult;
@@ -41,6 +42,7 @@ pub async fn handle(
         id: row.id.to_string(),
         before: Some(before),
         after: Some(digest::of(&row)?),
+        about: events::of_cluster(&row),
         ..Deed::default()
     };
     // The answer is known when all is installed: a crash before that is made good by doing it again.

@@ -7,6 +7,7 @@ use crate::api::change::{Change, unchanged};
 use crate::audit::digest;
 use crate::auth::caller::{Caller, Deed};
 use crate::auth::permission::WriteProjects;
+use crate::events;
 use crate::http::answer::Item;
 use crate::http::error::ApiResult;
 use crate::http::params::{IfMatch, ItemId, ItemQueryExt, Query};
@@ -85,6 +86,7 @@ async fn apply(
         tenant: Some(row.tenant_id),
         before: Some(before),
         after: Some(digest::of(&row)?),
+        about: events::of_project(&row),
         ..Deed::default()
     };
     caller.commit(tx, deed).await?;

@@ -7,6 +7,7 @@ use crate::api::change::unchanged;
 use crate::audit::digest;
 use crate::auth::caller::{Caller, Deed};
 use crate::auth::permission::WriteProjects;
+use crate::events;
 use crate::http::answer::Created;
 use crate::http::body::Body;
 use crate::http::error::ApiResult;
@@ -91,6 +92,7 @@ pub async fn handle(
         after: Some(digest::of(&row)?),
         before: None,
         detail: row.namespace.to_string(),
+        about: events::of_project(&row),
     };
     let location = format!("/v1/projects/{}", row.id);
     let item = answer(&mut tx.conn(), row.clone()).await?;

@@ -6,6 +6,7 @@ use super::{KIND, answer, get, missing};
 use crate::audit::digest;
 use crate::auth::caller::{Caller, Deed};
 use crate::auth::permission::WriteProjects;
+use crate::events;
 use crate::http::answer::Deleted;
 use crate::http::error::ApiResult;
 use crate::http::params::{IfMatch, ItemId, Query, switch, wait};
@@ -46,18 +47,20 @@ pub async fn handle(
         before: Some(digest::of(&row)?),
         after: None,
         detail: if force { "forced".to_owned() } else { String::new() },
+        about: events::of_project(&row),
     };
     let attempted = cluster_object::mark_deleted(&mut tx.conn(), key, now).await?;
+    caller.record(&mut tx, deed).await?;
     if force || attempted != Some(true) {
-        forget::project(&mut tx.conn(), &row).await?;
-        caller.commit(tx, deed).await?;
+        forget::project(manager, &mut tx.conn(), &row).await?;
+        caller.finish(tx).await?;
         manager.wake.cluster(row.cluster_id);
         return Ok(Deleted::Done);
     }
     if row.deleting_at.is_none() {
         let _ = project::mark_deleting(&mut tx.conn(), &mut row, now).await?;
     }
-    caller.commit(tx, deed).await?;
+    caller.finish(tx).await?;
     manager.wake.cluster(row.cluster_id);
     if settle::wait_gone(manager, key, wait).await? {
         return Ok(Deleted::Done);

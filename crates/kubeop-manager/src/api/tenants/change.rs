@@ -7,6 +7,7 @@ use crate::api::change::{Change, unchanged};
 use crate::audit::digest;
 use crate::auth::caller::{Caller, Deed};
 use crate::auth::permission::WriteTenants;
+use crate::events;
 use crate::http::answer::Item;
 use crate::http::error::ApiResult;
 use crate::http::params::{IfMatch, ItemId, ItemQueryExt, Query};
@@ -79,6 +80,7 @@ async fn apply(
         tenant: Some(row.id),
         before: Some(before),
         after: Some(digest::of(&row)?),
+        about: events::of_tenant(&row),
         ..Deed::default()
     };
     caller.commit(tx, deed).await?;

@@ -6,6 +6,7 @@ use super::{KIND, answer, parse_quotas};
 use crate::audit::digest;
 use crate::auth::caller::{Caller, Deed};
 use crate::auth::permission::WriteTenants;
+use crate::events;
 use crate::http::answer::Created;
 use crate::http::body::Body;
 use crate::http::error::ApiResult;
@@ -68,6 +69,7 @@ pub async fn handle(
         id: row.id.to_string(),
         tenant: Some(row.id),
         after: Some(digest::of(&row)?),
+        about: events::of_tenant(&row),
         ..Deed::default()
     };
     let location = format!("/v1/tenants/{}", row.id);

@@ -7,8 +7,8 @@ use crate::auth::caller::{Caller, Deed};
 use crate::auth::permission::IngestUsage;
 use crate::http::answer::Found;
 use crate::http::body::{INGEST_LIMIT, attempt, read_bytes};
-use crate::http::error::ApiError;
 use crate::http::error::ApiResult;
+use crate::http::error::{ApiError, refuses};
 use aide::OperationInput;
 use aide::generate::GenContext;
 use aide::openapi::{MediaType, Operation, ReferenceOr, SchemaObject};
@@ -58,6 +58,8 @@ impl<S: Send + Sync> FromRequest<S> for Batch {
 }
 
 impl OperationInput for Batch {
+    refuses!(400, 404, 409, 413, 415);
+
     fn operation_input(ctx: &mut GenContext, operation: &mut Operation) {
         Json::<Vec<UsageSample>>::operation_input(ctx, operation);
         if let Some(ReferenceOr::Item(body)) = &mut operation.request_body {
