@@ -160,7 +160,7 @@ impl<S: Send + Sync, T: DeserializeOwned, const LIMIT: usize> FromRequest<S> for
 }
 
 impl<T: JsonSchema, const LIMIT: usize> OperationInput for Body<T, LIMIT> {
-    refuses!(400, 409, 413, 415);
+    refuses!(400, 408, 409, 413, 415);
 
     fn operation_input(ctx: &mut GenContext, operation: &mut Operation) {
         Json::<T>::operation_input(ctx, operation);

@@ -58,7 +58,7 @@ impl<S: Send + Sync> FromRequest<S> for Batch {
 }
 
 impl OperationInput for Batch {
-    refuses!(400, 404, 409, 413, 415);
+    refuses!(400, 404, 408, 409, 413, 415);
 
     fn operation_input(ctx: &mut GenContext, operation: &mut Operation) {
         Json::<Vec<UsageSample>>::operation_input(ctx, operation);
