@@ -22,8 +22,7 @@ fn telling(setup: Setup, receiver: &Receiver) -> Setup {
 fn check(arrival: &Arrival) -> Result<()> {
     let header = |name: &str| arrival.headers.get(name).with_context(|| format!("no header {name}"));
     let key = hmac::Key::new(hmac::HMAC_SHA256, SECRET.as_bytes());
-    let hex =
-        |bytes: &[u8]| hmac::sign(&key, bytes).as_ref().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let hex = |bytes: &[u8]| kubeop_core::hex::encode(hmac::sign(&key, bytes).as_ref());
     ensure!(*header("x-kubeop-signature")? == format!("sha256={}", hex(&arrival.body)), "{arrival:?}");
     let timed = [header("x-kubeop-timestamp")?.as_bytes(), b".", &arrival.body].concat();
     ensure!(*header("x-kubeop-timestamp-signature")? == format!("sha256={}", hex(&timed)), "{arrival:?}");

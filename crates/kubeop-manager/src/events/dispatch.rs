@@ -150,12 +150,11 @@ async fn settle(manager: &Manager, owner: Uuid, done: &[Done]) -> Result<()> {
             Outcome::Delivered => event_delivery::delivered(conn, attempt).await?,
             Outcome::Failed(failed) => {
                 let failure = Failure { status: failed.status, error: &failed.why };
-                match next_at(now, row, failed) {
-                    Some(next) => event_delivery::postpone(conn, attempt, next, failure).await?,
-                    None => {
-                        dead += 1;
-                        event_delivery::give_up(conn, attempt, now, failure).await?
-                    }
+                if let Some(next) = next_at(now, row, failed) {
+                    event_delivery::postpone(conn, attempt, next, failure).await?
+                } else {
+                    dead += 1;
+                    event_delivery::give_up(conn, attempt, now, failure).await?
                 }
             }
         };

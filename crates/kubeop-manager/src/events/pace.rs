@@ -114,6 +114,6 @@ mod tests {
         assert_eq!(pace.room(0, now), 8);
         pace.failed(now, Some(Duration::from_mins(2)));
         assert_eq!(pace.room(0, now + Duration::from_secs(119)), 0);
-        assert_eq!(pace.room(0, now + Duration::from_secs(120)), 1);
+        assert_eq!(pace.room(0, now + Duration::from_mins(2)), 1);
     }
 }

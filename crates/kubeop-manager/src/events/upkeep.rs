@@ -60,12 +60,14 @@ async fn round(manager: &Manager) -> Result<()> {
             }
         }
     }
-    while dead > 0 {
-        let mut tx = manager.store.begin().await?;
-        let gone = event_delivery::remove_dead(&mut tx.conn(), now - KEPT_FOR, STEP).await?;
-        tx.commit().await?;
-        if gone < u64::from(STEP) {
-            break;
+    if dead > 0 {
+        loop {
+            let mut tx = manager.store.begin().await?;
+            let gone = event_delivery::remove_dead(&mut tx.conn(), now - KEPT_FOR, STEP).await?;
+            tx.commit().await?;
+            if gone < u64::from(STEP) {
+                break;
+            }
         }
     }
     Ok(())

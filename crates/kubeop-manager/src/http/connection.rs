@@ -31,15 +31,15 @@ impl Activity {
 /// The stream of a connection. What is offered for writing has to be taken within a time, at whatever pace.
 #[derive(Debug)]
 pub(super) struct Stream {
-    stream: TcpStream,
+    socket: TcpStream,
     limit: Duration,
     stalled: Option<Pin<Box<Sleep>>>,
     activity: Arc<Activity>,
 }
 
 impl Stream {
-    pub(super) fn new(stream: TcpStream, limit: Duration, activity: Arc<Activity>) -> Self {
-        Self { stream, limit, stalled: None, activity }
+    pub(super) fn new(socket: TcpStream, limit: Duration, activity: Arc<Activity>) -> Self {
+        Self { socket, limit, stalled: None, activity }
     }
 
     fn after(&mut self, cx: &mut Context<'_>, offered: usize, written: Poll<Result<usize>>) -> Poll<Result<usize>> {
@@ -63,31 +63,31 @@ impl Stream {
 
 impl AsyncRead for Stream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        Pin::new(&mut self.socket).poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        let written = Pin::new(&mut self.socket).poll_write(cx, bytes);
         self.after(cx, bytes.len(), written)
     }
 
     fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, all: &[IoSlice<'_>]) -> Poll<Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, all);
+        let written = Pin::new(&mut self.socket).poll_write_vectored(cx, all);
         self.after(cx, all.iter().map(|slice| slice.len()).sum(), written)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.socket.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        Pin::new(&mut self.socket).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        Pin::new(&mut self.socket).poll_shutdown(cx)
     }
 }
 

@@ -75,7 +75,7 @@ pub struct Gate {
     answers: Arc<Semaphore>,
     limiter: Option<Limiter>,
     body_time: BodyTime,
-    inside: Arc<Mutex<HashMap<u64, Share>>>,
+    inside: Shares,
     tenants: Mutex<HashMap<ProjectId, TenantId>>,
 }
 
@@ -174,8 +174,11 @@ struct Share {
     bodies_kib: u32,
 }
 
+/// What is under way, by bucket.
+type Shares = Arc<Mutex<HashMap<u64, Share>>>;
+
 /// A request that is under way, in its tenant's share; leaves it when dropped.
-struct Inside(Option<(Arc<Mutex<HashMap<u64, Share>>>, u64, u32)>);
+struct Inside(Option<(Shares, u64, u32)>);
 
 impl Drop for Inside {
     fn drop(&mut self) {

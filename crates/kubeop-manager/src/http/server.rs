@@ -100,10 +100,13 @@ struct Server {
 impl Server {
     async fn take(&mut self, accepted: std::io::Result<(TcpStream, std::net::SocketAddr)>) {
         match accepted {
-            Ok((stream, _)) => match self.place().await {
-                Some(place) => self.serve(stream, place),
-                None => tracing::warn!("too many connections are busy: one is closed at once"),
-            },
+            Ok((stream, _)) => {
+                if let Some(place) = self.place().await {
+                    self.serve(stream, place);
+                } else {
+                    tracing::warn!("too many connections are busy: one is closed at once");
+                }
+            }
             Err(error) => {
                 // Out of descriptors, or the peer is already gone: accepting again at once would only spin.
                 tracing::warn!(%error, "failed to accept a connection");
