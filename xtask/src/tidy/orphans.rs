@@ -80,11 +80,24 @@ fn modules(text: &str) -> Vec<Module> {
 fn candidates(declaring: &str, module: &Module) -> Vec<String> {
     let (folder, file) = declaring.rsplit_once('/').unwrap_or(("", declaring));
     if let Some(path) = &module.path {
-        return vec![format!("{folder}/{path}")];
+        return vec![climbed(&format!("{folder}/{path}"))];
     }
     let stem = file.strip_suffix(".rs").unwrap_or(file);
     let own = if stem == "mod" || is_root(declaring) { folder.to_owned() } else { format!("{folder}/{stem}") };
     vec![format!("{own}/{}.rs", module.name), format!("{own}/{}/mod.rs", module.name)]
+}
+
+/// A path without `..` in it, as the files are listed.
+fn climbed(path: &str) -> String {
+    let mut folders: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        if part == ".." {
+            folders.pop();
+        } else {
+            folders.push(part);
+        }
+    }
+    folders.join("/")
 }
 
 #[cfg(test)]
@@ -106,6 +119,7 @@ mod tests {
             ("crates/a/src/c/mod.rs", "mod f;\n"),
             ("crates/a/src/c/f.rs", ""),
             ("crates/a/src/d.rs", "#[path = \"odd.rs\"]\nmod g;\nmod inline {\n}\n"),
+            ("crates/b/tests/x/main.rs", "#[path = \"../../../a/src/odd.rs\"]\nmod g;\n"),
             ("crates/a/src/odd.rs", ""),
             ("crates/a/src/tests.rs", ""),
             ("crates/a/src/bin/tool.rs", ""),

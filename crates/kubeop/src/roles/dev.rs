@@ -25,7 +25,8 @@ pub(crate) async fn run(args: DevArgs) -> anyhow::Result<()> {
     let servers = args.manager.allow_private_servers.clone();
     let host = Arc::new(Host::new(Arc::new(SystemClock), args.webhook_url, servers, operator, admission));
     let roles: Arc<dyn RoleHost> = Arc::clone(&host) as Arc<dyn RoleHost>;
-    let served = manager::serve(args.manager, Home::Development, registry, Some(roles), shutdown::token()?).await;
+    let served =
+        Box::pin(manager::serve(args.manager, Home::Development, registry, Some(roles), shutdown::token()?)).await;
     host.stop_all().await;
     served
 }

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 /// Runs the manager until a signal.
 pub(crate) async fn run(args: ManagerArgs) -> anyhow::Result<()> {
     let registry = Arc::new(Mutex::new(Registry::default()));
-    serve(args, Home::Production, registry, None, shutdown::token()?).await
+    Box::pin(serve(args, Home::Production, registry, None, shutdown::token()?)).await
 }
 
 /// Runs the manager until `shutdown`.
