@@ -4,6 +4,7 @@
 
 use super::*;
 use base64::Engine;
+use std::fmt::Write;
 
 fn b64(text: &str) -> String {
     base64::engine::general_purpose::STANDARD.encode(text)
@@ -183,7 +184,7 @@ fn hostile_files_are_refused_soon_and_without_an_echo() {
     let raw = |bytes: &[u8]| base64::engine::general_purpose::STANDARD.encode(bytes);
     let mut anchors = String::new();
     for n in 0..500 {
-        anchors.push_str(&format!("a{n}: &a{n} [1]\n"));
+        writeln!(anchors, "a{n}: &a{n} [1]").unwrap();
     }
     for (what, text) in [
         ("two documents", format!("{good}\n---\n{good}")),
@@ -208,11 +209,14 @@ fn hostile_files_are_refused_soon_and_without_an_echo() {
         ("deep flow mappings", deep(5_000)),
         ("deep lists beside", format!("{good}x: {}{}\n", "[".repeat(500), "]".repeat(500))),
         ("deep block sequences", format!("{good}x:\n{}1\n", "- ".repeat(500))),
-        ("very many keys", format!("{good}x: {{{}}}\n", (0..60_000).map(|n| format!("{n}: 1,")).collect::<String>())),
+        (
+            "very many keys",
+            format!("{good}x: {{{}}}\n", (0..60_000).map(|n| format!("{n}: 1")).collect::<Vec<_>>().join(",")),
+        ),
         ("no UTF-8", raw(&[b'a', b':', 0xff, 0xfe])),
         ("UTF-16", raw(&good.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<_>>())),
         ("base64 of base64", raw(raw(good.as_bytes()).as_bytes())),
-        ("base64 cut off", raw(good.as_bytes())[..good.len() / 2 * 4 / 3 + 1].to_owned()),
+        ("base64 cut off", raw(good.as_bytes())[..=good.len() / 2 * 4 / 3].to_owned()),
         ("base64 of an archive", raw(&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, b':'])),
         ("base64 of too much", raw("x: 1\n".repeat(80_000).as_bytes())),
         ("a NUL", good.replace("apiVersion", "api\0Version")),

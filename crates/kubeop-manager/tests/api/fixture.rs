@@ -112,7 +112,7 @@ impl Fixture {
 
     /// The same with a gate of its own.
     pub(crate) async fn gated(store: Store, gate: Gate) -> Self {
-        Self::start_gated(store, SystemClock.now(), config(), gate).await
+        Box::pin(Self::start_gated(store, SystemClock.now(), config(), gate)).await
     }
 
     /// The same with a limit of requests a second.
@@ -143,7 +143,7 @@ impl Fixture {
 
     async fn start(store: Store, now: Timestamp, config: Config) -> Self {
         let gate = Gate::new(config.rate_limit);
-        Self::start_gated(store, now, config, gate).await
+        Box::pin(Self::start_gated(store, now, config, gate)).await
     }
 
     async fn start_gated(store: Store, now: Timestamp, config: Config, gate: Gate) -> Self {

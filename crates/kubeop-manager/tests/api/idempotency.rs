@@ -55,9 +55,8 @@ fn body_of(path: &str, world: &World) -> Option<Value> {
         "/v1/usage/ingest" => {
             Some(json!([{"ts": "2026-01-01T00:00:00Z", "tenant_id": world.mine.tenant, "cpu_milli": 1, "mem_mib": 2}]))
         }
-        "/v1/clusters" | "/v1/platform/bootstrap" | "/v1/platform/autoscale" => None,
-        // Needs a delivery that failed: events.rs.
-        "/v1/webhooks/dead/{id}/replay" => None,
+        // The last needs a delivery that failed: events.rs.
+        "/v1/clusters" | "/v1/platform/bootstrap" | "/v1/platform/autoscale" | "/v1/webhooks/dead/{id}/replay" => None,
         other => panic!("POST {other} is not tried"),
     }
 }

@@ -95,7 +95,7 @@ impl Receiver {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        let all = tokio::time::timeout(Duration::from_secs(60), waiting).await;
+        let all = tokio::time::timeout(Duration::from_mins(1), waiting).await;
         let arrived = self.arrived();
         assert!(
             all.is_ok(),

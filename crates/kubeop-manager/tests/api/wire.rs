@@ -54,7 +54,7 @@ async fn rest(stream: &mut TcpStream) -> String {
     let mut got = Vec::new();
     let mut buffer = [0; 4096];
     loop {
-        match timeout(LONG, stream.read(&mut buffer)).await.expect("the connection stays") {
+        match timeout(LONG, stream.read(&mut buffer)).await.unwrap_or_else(|_| panic!("the connection stays")) {
             Ok(0) | Err(_) => return String::from_utf8_lossy(&got).into_owned(),
             Ok(n) => got.extend_from_slice(&buffer[..n]),
         }
@@ -199,16 +199,12 @@ async fn the_end_is_told_lingered_for_and_answers_what_was_begun() {
     let mut refused = false;
     let since = Instant::now();
     while since.elapsed() < LONG {
-        match TcpStream::connect(served.address).await {
-            Ok(mut stream) => {
-                stream.write_all(get("/version").as_bytes()).await.unwrap();
-                late.push(stream);
-            }
-            Err(_) => {
-                refused = true;
-                break;
-            }
-        }
+        let Ok(mut stream) = TcpStream::connect(served.address).await else {
+            refused = true;
+            break;
+        };
+        stream.write_all(get("/version").as_bytes()).await.unwrap();
+        late.push(stream);
         sleep(Duration::from_millis(5)).await;
     }
     assert!(refused, "it takes connections still");
