@@ -46,7 +46,7 @@ enum Command {
     Generate(generate::Options),
     /// Makes a container image of kubeOP, without a container engine.
     Image(image::Options),
-    /// Measures start-up, time to a usable project and memory.
+    /// Measures: start-up and projects, the databases, the sync (docs/benchmarks.md).
     Bench(bench::Options),
     /// Runs a program and ends it when standard input ends (internal).
     #[command(hide = true)]

@@ -3,9 +3,12 @@
 //! Invariant: whatever a test starts ends with the test process, however that ends; every wait is bounded and says what it saw last.
 
 pub mod api;
+pub mod api_server;
 pub mod control_plane;
 pub mod environment;
+pub mod faults;
 pub mod folder;
+pub mod forest;
 pub mod helm;
 pub mod kubectl;
 pub mod kubeop;

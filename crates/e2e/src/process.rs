@@ -64,6 +64,18 @@ impl Process {
         Ok(Self { child: spawn(command)?, log: log.to_path_buf() })
     }
 
+    /// What the kernel says of its memory: what is resident now, and the most that ever was, in KiB (`proc_pid_status(5)`, Linux).
+    pub fn memory(&self) -> Result<(u64, u64)> {
+        let path = format!("/proc/{}/status", self.child.id());
+        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+        let value = |key: &str| {
+            let line =
+                text.lines().find_map(|line| line.strip_prefix(key)).with_context(|| format!("{path}: no {key}"))?;
+            line.trim().trim_end_matches(" kB").parse().with_context(|| format!("{path}: {key}{line}"))
+        };
+        Ok((value("VmRSS:")?, value("VmHWM:")?))
+    }
+
     /// How it ended, if it has.
     pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
         self.child.try_wait().context("cannot ask for a process")

@@ -176,20 +176,41 @@ pub async fn live(client: &Client, target: &Target) -> Result<Option<Live>> {
     found.map(|object| Live::new(target.kind, object)).transpose()
 }
 
-/// Reads every object of a kind that a manager wrote, page by page, for the full compare.
-pub async fn list(client: &Client, kind: Kind) -> Result<Vec<Live>> {
+/// Objects of a page: a few MiB with their managed fields.
+const PAGE: u32 = 250;
+
+/// Reads a page of the objects of a kind that a manager wrote, beginning at the `token` of the page before; with the token of the next.
+pub async fn list(client: &Client, kind: Kind, token: Option<&str>) -> Result<(Vec<Live>, Option<String>)> {
     let api: Api<DynamicObject> = Api::all_with(client.clone(), &kind.resource());
-    let mut params = ListParams::default().labels(&format!("{}={}", labels::MANAGED_BY, labels::MANAGER)).limit(500);
-    let mut all = Vec::new();
-    loop {
-        let page = api.list(&params).await.doing(format_args!("listing {}s", kind.as_str()))?;
-        for object in page.items {
-            all.push(Live::new(kind, object)?);
+    let mut params = ListParams::default().labels(&format!("{}={}", labels::MANAGED_BY, labels::MANAGER)).limit(PAGE);
+    if let Some(token) = token {
+        params = params.continue_token(token);
+    }
+    let page = api.list(&params).await.doing(format_args!("listing {}s", kind.as_str()))?;
+    let objects = page.items.into_iter().map(|object| Live::new(kind, object)).collect::<Result<_>>()?;
+    Ok((objects, page.metadata.continue_.filter(|token| !token.is_empty())))
+}
+
+/// Whether an object is not (any more) what was applied: somebody changed or removed what we set, or put in what is not theirs to set.
+pub fn differs(live: &Live, wanted: &DynamicObject) -> bool {
+    let spec = |object: &DynamicObject| object.data.get("spec").cloned().unwrap_or(Value::Null);
+    let marked = wanted.labels().iter().all(|(key, value)| live.object.labels().get(key) == Some(value))
+        && wanted.annotations().iter().all(|(key, value)| live.object.annotations().get(key) == Some(value));
+    !marked || !holds(&spec(&live.object), &spec(wanted)) || strip(&live.object, wanted).is_some()
+}
+
+/// Whether all that is wanted is there. A null is nothing; what is there beside it may be a default of the schema.
+fn holds(there: &Value, wanted: &Value) -> bool {
+    match (there, wanted) {
+        (_, Value::Null) => true,
+        (Value::Object(there), Value::Object(wanted)) => {
+            wanted.iter().all(|(key, wanted)| holds(there.get(key).unwrap_or(&Value::Null), wanted))
         }
-        match page.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => params = params.continue_token(&token),
-            None => return Ok(all),
+        (Value::Array(there), Value::Array(wanted)) => {
+            there.len() == wanted.len() && there.iter().zip(wanted).all(|(there, wanted)| holds(there, wanted))
         }
+        (Value::Null, Value::Object(wanted)) => wanted.values().all(Value::is_null),
+        _ => there == wanted,
     }
 }
 
@@ -353,6 +374,34 @@ mod tests {
         let wanted = object(&json!({}), &json!({}), &json!({"a": 1}), "kubeop-manager");
         let after = object(&json!({}), &json!({}), &json!({"a": 1, "replicas": 1}), "kubeop-manager");
         assert!(strip(&after, &wanted).is_none());
+    }
+
+    #[test]
+    fn an_edit_behind_our_back_is_told_from_defaults() {
+        let ours = json!({"app.kubeop.io/tenant-id": "1"});
+        let wanted = object(
+            &ours,
+            &json!({"kubeop.io/wanted": "3"}),
+            &json!({"a": {"b": [1, {"c": 2}]}, "none": null}),
+            "kubeop-manager",
+        );
+        let live = |labels: &Value, annotations: &Value, spec: &Value, by: &str| {
+            Live::new(Kind::Tenant, object(labels, annotations, spec, by)).unwrap()
+        };
+        let (marks, spec) =
+            (json!({"kubeop.io/wanted": "3"}), json!({"a": {"b": [1, {"c": 2, "default": true}]}, "d": 4}));
+        assert!(!differs(&live(&ours, &marks, &spec, "kubeop-manager"), &wanted));
+        for (labels, annotations, spec, by) in [
+            (&json!({}), &marks, &spec, "kubeop-manager"),
+            (&ours, &json!({"kubeop.io/wanted": "2"}), &spec, "kubeop-manager"),
+            (&ours, &marks, &json!({"a": {"b": [1, {"c": 3}]}}), "kubeop-manager"),
+            (&ours, &marks, &json!({"a": {"b": [1]}}), "kubeop-manager"),
+            (&ours, &marks, &json!({}), "kubeop-manager"),
+            // Added by somebody else, and so not a default.
+            (&ours, &marks, &spec, "kubectl-edit"),
+        ] {
+            assert!(differs(&live(labels, annotations, spec, by), &wanted), "{labels} {annotations} {spec} {by}");
+        }
     }
 
     #[test]

@@ -35,7 +35,44 @@ pub fn from_kube(error: kube::Error, what: impl std::fmt::Display) -> Error {
     }
 }
 
+/// What a failed request says of the cluster rather than of the one object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// No answer came: whether the cluster is there has to be asked.
+    Silent,
+    /// It answered that it is overloaded or broken (429, 5xx): it is there, and is to be left in peace.
+    Busy,
+}
+
+/// The status with which a cluster turned a request away.
+#[derive(Debug)]
+struct Answered(u16);
+
+impl std::fmt::Display for Answered {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "HTTP {}", self.0)
+    }
+}
+
+impl StdError for Answered {}
+
+/// Whether an error says something of the cluster as a whole. One object that the API server always refuses, with whatever status, says
+/// nothing of the others.
+pub fn trouble(error: &Error) -> Option<Trouble> {
+    let cause = StdError::source(error)?;
+    match cause.downcast_ref::<Answered>() {
+        Some(Answered(429 | 500..)) => Some(Trouble::Busy),
+        Some(_) => None,
+        None => (error.kind() == ErrorKind::Unavailable && cause.is::<kube::Error>()).then_some(Trouble::Silent),
+    }
+}
+
 fn from_status(status: &Status, what: impl std::fmt::Display) -> Error {
+    let error = judged(status, what);
+    if error.kind() == ErrorKind::Unavailable { error.caused_by(Answered(status.code)) } else { error }
+}
+
+fn judged(status: &Status, what: impl std::fmt::Display) -> Error {
     let said = cut(&status.message, 600);
     match status.code {
         400 | 422 => Error::invalid(format!("{what}: the cluster refuses it: {said}")),
@@ -106,4 +143,33 @@ pub fn is_forbidden(error: &kube::Error) -> bool {
 /// At most `most` characters of a foreign text.
 fn cut(text: &str, most: usize) -> String {
     if text.chars().count() <= most { text.to_owned() } else { text.chars().take(most).chain("...".chars()).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of_status(code: u16, message: &str) -> Option<Trouble> {
+        let status = Status { code, message: message.to_owned(), ..Status::default() };
+        trouble(&from_kube(kube::Error::Api(Box::new(status)), "writing"))
+    }
+
+    #[test]
+    fn an_answer_about_one_object_says_nothing_of_the_cluster() {
+        for code in [400, 401, 403, 404, 409, 422] {
+            assert_eq!(of_status(code, "no"), None, "{code}");
+        }
+        assert_eq!(of_status(500, "failed to create typed patch object"), None);
+    }
+
+    #[test]
+    fn an_overloaded_cluster_is_told_from_one_that_is_not_there() {
+        for code in [429, 500, 503, 504] {
+            assert_eq!(of_status(code, "later"), Some(Trouble::Busy), "{code}");
+        }
+        let io = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+        let refused = from_kube(kube::Error::Service(Box::new(io)), "writing");
+        assert_eq!((trouble(&refused), refused.message()), (Some(Trouble::Silent), "writing: connection refused"));
+        assert_eq!(trouble(&Error::unavailable("the database is busy")), None);
+    }
 }

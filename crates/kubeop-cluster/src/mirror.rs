@@ -14,6 +14,10 @@ use kubeop_core::Error;
 use kubeop_crds::labels;
 use std::collections::HashMap;
 
+/// How long one watch lasts, in seconds. It goes on from where it ended, without a list; and one that went silent, which looks like a cluster in
+/// which nothing happens, is given up a few seconds after it should have ended.
+const WATCH_SECONDS: u32 = 30;
+
 /// What happened.
 #[derive(Debug)]
 pub enum Event {
@@ -41,7 +45,9 @@ pub fn mirror(client: &Client) -> impl Stream<Item = Event> + Send + use<> {
 
 fn follow(client: Client, kind: Kind) -> BoxStream<'static, Event> {
     let api: Api<DynamicObject> = Api::all_with(client, &kind.resource());
-    let config = watcher::Config::default().labels(&format!("{}={}", labels::MANAGED_BY, labels::MANAGER));
+    let config = watcher::Config::default()
+        .labels(&format!("{}={}", labels::MANAGED_BY, labels::MANAGER))
+        .timeout(WATCH_SECONDS);
     let mut known = Known::new(kind);
     watcher(api, config).default_backoff().map(move |event| futures::stream::iter(known.take(event))).flatten().boxed()
 }

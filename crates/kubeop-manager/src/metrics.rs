@@ -1,6 +1,6 @@
 //! The manager's metrics.
 //!
-//! Invariant: label values come from fixed sets (methods, route patterns, kinds), never from callers.
+//! Invariant: label values come from fixed sets (methods, route patterns, kinds, registered clusters), never from callers.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -77,6 +77,13 @@ impl EventMetrics {
     }
 }
 
+/// Labels of what is told of one cluster.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct ClusterLabels {
+    /// The cluster's id.
+    pub cluster: String,
+}
+
 /// Everything the manager measures.
 #[derive(Clone)]
 pub struct Metrics {
@@ -89,7 +96,7 @@ pub struct Metrics {
     /// Time per object brought to a cluster.
     pub sync: Family<SyncLabels, Histogram>,
     /// Objects on clusters that no row asks for.
-    pub foreign_objects: Gauge,
+    pub foreign_objects: Family<ClusterLabels, Gauge>,
     /// Clusters this replica serves.
     pub clusters_served: Gauge,
     /// Invoices this process closed.
@@ -115,7 +122,7 @@ impl Metrics {
             in_flight: Gauge::default(),
             unauthenticated: Counter::default(),
             sync: Family::new_with_constructor(seconds),
-            foreign_objects: Gauge::default(),
+            foreign_objects: Family::default(),
             clusters_served: Gauge::default(),
             invoices_closed: Counter::default(),
             invoices_altered: Counter::default(),

@@ -59,6 +59,7 @@ pub async fn run(config: Config, deps: Deps, shutdown: CancellationToken) -> Res
         clusters: Clusters::new(keyring, config.servers.clone(), config.host_gateway.clone()),
         wake: sync::Wake::default(),
         events: Events::new(&config)?,
+        turns: sync::Turns::default(),
         config,
         store,
         clock,

@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::events::Events;
 use crate::http::layers::Gate;
 use crate::metrics::Metrics;
-use crate::sync::Wake;
+use crate::sync::{Turns, Wake};
 use async_trait::async_trait;
 use kubeop_cluster::kubeconfig::Kubeconfig;
 use kubeop_core::Result;
@@ -39,6 +39,8 @@ pub struct Manager {
     pub wake: Wake,
     /// Who is told of what happens.
     pub events: Events,
+    /// The sync's turns at the database.
+    pub turns: Turns,
     /// What is measured.
     pub metrics: Metrics,
     /// Where all metrics of this process are registered.

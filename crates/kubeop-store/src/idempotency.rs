@@ -122,9 +122,12 @@ pub async fn release(c: &mut Conn<'_>, digest: &[u8], owner: Uuid) -> Result<()>
 
 /// Forgets some of what expired before `now`; returns how many.
 pub async fn remove_expired(c: &mut Conn<'_>, now: Timestamp, rows: u32) -> Result<u64> {
-    let q = sql!(
-        "DELETE FROM idempotency_key WHERE digest IN \
-         (SELECT digest FROM idempotency_key WHERE expires_at <= $1 ORDER BY expires_at, digest LIMIT $2)"
+    let q = c.pick(
+        // An array, so that each is found by the key: of a list in the query PostgreSQL expects so many that it reads the whole table.
+        sql!(pg: "DELETE FROM idempotency_key WHERE digest = ANY(ARRAY\
+              (SELECT digest FROM idempotency_key WHERE expires_at <= $1 ORDER BY expires_at, digest LIMIT $2))"),
+        sql!(sqlite: "DELETE FROM idempotency_key WHERE digest IN \
+              (SELECT digest FROM idempotency_key WHERE expires_at <= $1 ORDER BY expires_at, digest LIMIT $2)"),
     );
     Ok(on!(c, x => sqlx::query(q)
         .bind(Ts::from(now))

@@ -1,14 +1,16 @@
-//! `cargo xtask bench`: figures of the design's budgets as medians of several runs on this machine. Reported, never asserted: a timed test is a flaky test.
+//! `cargo xtask bench`: figures of the budgets on this machine; docs/benchmarks.md says how to read them. Reported, never asserted: a timed test is a
+//! flaky test.
 
 mod daemon;
 mod figures;
 mod project;
+mod scale;
 mod startup;
 
 use std::{path::PathBuf, process::Command, time::Duration};
 
 use anyhow::{Context, Result};
-use clap::Args;
+use clap::{Args, Subcommand};
 
 use crate::{
     cluster::binaries,
@@ -20,21 +22,49 @@ use crate::{
 /// Arguments of `bench`.
 #[derive(Args)]
 pub(crate) struct Options {
+    /// What is measured.
+    #[command(subcommand)]
+    what: Option<What>,
     /// Measure the release build (the first one takes long).
-    #[arg(long)]
+    #[arg(long, global = true)]
     release: bool,
-    /// How often each figure is measured.
+    /// How often each figure of `start` is measured.
     #[arg(long, default_value_t = 20)]
     runs: u32,
 }
 
+#[derive(Subcommand)]
+enum What {
+    /// Start-up, one project at a time, memory (the default).
+    Start,
+    /// Requests, ingest and lists on both databases, beside the bare database.
+    Database(Rest),
+    /// Many tenants brought to one cluster, beside a raw apply, with other clusters in trouble.
+    Sync(Rest),
+}
+
+/// Passed on: `-- --help` lists them.
+#[derive(Args)]
+struct Rest {
+    #[arg(last = true)]
+    arguments: Vec<String>,
+}
+
 /// Measures and prints.
 pub(crate) fn run(options: &Options) -> Result<()> {
+    match &options.what {
+        None | Some(What::Start) => start(options),
+        Some(What::Database(rest)) => scale::run(options.release, "database", &rest.arguments),
+        Some(What::Sync(rest)) => scale::run(options.release, "sync", &rest.arguments),
+    }
+}
+
+fn start(options: &Options) -> Result<()> {
     binaries::resolve()?;
     let signals = lifeline::signals()?;
     let runner = Runner { executable: environment::own_executable()?, signals: &signals };
-    runner.run("build", &build(options)?)?;
-    let kubeop = binary(options)?;
+    runner.run("build", &build(&["kubeop"], options.release)?)?;
+    let kubeop = built("kubeop", options.release)?;
     let scratch = WorkDir::claim("bench", &format!("run-{}", std::process::id()), 0o700)?;
 
     progress::heading("start");
@@ -62,19 +92,21 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-fn build(options: &Options) -> Result<Command> {
-    let mut command = Runner::cargo(&["build", "--package", "kubeop"])?;
-    if options.release {
+/// One command for all packages, so that they agree on the features of what they share.
+fn build(packages: &[&str], release: bool) -> Result<Command> {
+    let mut command = Runner::cargo(&["build"])?;
+    command.args(packages.iter().flat_map(|package| ["--package", package]));
+    if release {
         command.arg("--release");
     }
     Ok(command)
 }
 
-fn binary(options: &Options) -> Result<PathBuf> {
+fn built(program: &str, release: bool) -> Result<PathBuf> {
     let directory = environment::target_directory()?;
-    Ok(if options.release {
-        directory.parent().context("the target directory has no parent")?.join("release/kubeop")
+    Ok(if release {
+        directory.parent().context("the target directory has no parent")?.join("release").join(program)
     } else {
-        directory.join("kubeop")
+        directory.join(program)
     })
 }

@@ -30,7 +30,7 @@ const CLUSTER: &str = "kubeop-cluster";
 const IO: &[&str] = &["tokio", "async-std", "hyper", "reqwest", "axum", "sqlx", "rustls"];
 
 /// One row per crate, ranks from the inside out.
-pub(super) const RULES: [Rule; 12] = [
+pub(super) const RULES: [Rule; 13] = [
     Rule {
         name: CORE,
         ours: Some(&[]),
@@ -90,6 +90,7 @@ pub(super) const RULES: [Rule; 12] = [
     },
     Rule { name: "kubeop", ours: None, forbidden: &[], derive_only: false, absent: &[] },
     Rule { name: "e2e", ours: None, forbidden: &[], derive_only: false, absent: &[] },
+    Rule { name: "bench", ours: Some(&["e2e", CORE, STORE]), forbidden: &[], derive_only: false, absent: &[] },
     Rule { name: "xtask", ours: Some(&[]), forbidden: &[], derive_only: false, absent: &[] },
 ];
 

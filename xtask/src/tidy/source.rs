@@ -23,10 +23,10 @@ impl Source {
     }
 }
 
-/// Every `.rs` file of `crates/*` and `xtask`.
+/// Every `.rs` file of `crates/*`, `bench` and `xtask`.
 pub(super) fn all(root: &Path) -> Result<Vec<Source>> {
     let mut files = Vec::new();
-    for folder in ["crates", "xtask"] {
+    for folder in ["crates", "bench", "xtask"] {
         collect(root, &root.join(folder), &mut files)?;
     }
     files.sort_by(|a, b| a.path.cmp(&b.path));

@@ -21,4 +21,5 @@ mod policy;
 mod replicas;
 mod samples;
 mod shutdown;
+mod storms;
 mod walkthrough;

@@ -59,6 +59,12 @@ fn base(kubeconfig: &Kubeconfig, policy: &AddressPolicy) -> Result<kube::Config>
     Ok(config)
 }
 
+/// How often a request is repeated that was answered with 429, 503 or 504, waiting as long as the answer says. Few times: who asks has its
+/// own way to wait, and holds a place while it does it here.
+fn patience() -> Result<RetryPolicy> {
+    RetryPolicy::new(Duration::from_millis(50), Duration::from_secs(1), 4, true).map_err(Error::internal)
+}
+
 fn build(config: kube::Config, policy: AddressPolicy, account: Option<&account::Tokens>) -> Result<Client> {
     // kube's own builder does the same; two providers cannot be meant, since the workspace has one.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
@@ -74,7 +80,7 @@ fn build(config: kube::Config, policy: AddressPolicy, account: Option<&account::
         .layer_fn(|inner| account::Authorized::new(inner, account.cloned()))
         .layer_fn(Bounds::new)
         .layer(config.base_uri_layer())
-        .layer(RetryLayer::new(RetryPolicy::server_retry()))
+        .layer(RetryLayer::new(patience()?))
         .option_layer(config.auth_layer().map_err(invalid)?)
         .map_err(BoxError::from)
         .service(transport);

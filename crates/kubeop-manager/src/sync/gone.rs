@@ -5,30 +5,32 @@
 
 use super::forget;
 use crate::state::Manager;
+use jiff::Timestamp;
 use kubeop_core::Result;
 use kubeop_core::authz::system_scope;
-use kubeop_core::id::{AppId, ProjectId, TenantId};
-use kubeop_store::cluster_object::{self, Key, Mark, ObjectKind};
+use kubeop_core::id::{AppId, ClusterId, ProjectId, TenantId};
+use kubeop_store::cluster_object::{self, Key, ObjectKind};
 use kubeop_store::{app, project, tenant};
+use uuid::Uuid;
 
-/// The watch does not show the object any more: look at it, or bring it back.
-pub(super) async fn unseen(manager: &Manager, key: Key) -> Result<()> {
-    let now = manager.clock.now();
+/// The cluster does not show these any more, or not as they were applied: looked at, or brought back, at `due`.
+pub(super) async fn again(
+    manager: &Manager,
+    id: ClusterId,
+    entities: &[(ObjectKind, Uuid)],
+    due: Timestamp,
+) -> Result<()> {
+    let _turn = manager.turns.take().await?;
     let mut tx = manager.store.begin().await?;
-    let Some(row) = cluster_object::get(&mut tx.conn(), key).await? else { return Ok(()) };
-    if row.deleted {
-        let _ = cluster_object::wake(&mut tx.conn(), key, now).await?;
-    } else {
-        let mark = Mark { key, name: row.name, namespace: row.namespace };
-        cluster_object::mark(&mut tx.conn(), &mark, now).await?;
-    }
+    cluster_object::again(&mut tx.conn(), id, entities, due).await?;
     tx.commit().await?;
-    manager.wake.cluster(key.cluster_id);
+    manager.wake.cluster(id);
     Ok(())
 }
 
 /// The object was looked for and is not there: forgets its entity, if that is still being deleted.
 pub(super) async fn forget(manager: &Manager, key: Key) -> Result<()> {
+    let _turn = manager.turns.take().await?;
     let mut tx = manager.store.begin().await?;
     let row = cluster_object::get(&mut tx.conn(), key).await?;
     if row.is_none_or(|row| !row.deleted) {

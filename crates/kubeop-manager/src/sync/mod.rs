@@ -6,18 +6,24 @@ pub mod forget;
 mod gone;
 mod lease;
 mod mirror;
+mod namespaces;
 pub mod objects;
+
 mod policy;
+mod queue;
 pub mod reach;
 mod readiness;
 pub mod render;
 mod repair;
 pub mod settle;
+mod throttle;
+mod turns;
 mod wake;
 mod worker;
 mod write;
 
 pub use lease::Pace;
+pub use turns::Turns;
 pub use wake::Wake;
 
 use crate::state::Manager;

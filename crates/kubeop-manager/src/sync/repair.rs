@@ -1,56 +1,133 @@
-//! The full compare: what rows ask for and the cluster lacks is wanted again; what no row asks for is reported.
+//! The full compare: what rows ask for and the cluster lacks, or holds otherwise than it was applied, is wanted again; what no row asks for is
+//! reported.
 //!
-//! Invariant: nothing is deleted here; an object without a row may be a restored backup's, another manager's or a person's.
+//! Invariant: nothing is deleted here; an object without a row may be a restored backup's, another manager's or a person's. Of a cluster only the
+//! states of the rows and one page of objects are in memory.
 
-use super::{gone, mirror, objects};
+use super::worker::jittered;
+use super::{gone, mirror, objects, render};
 use crate::api::policy::current;
+use crate::metrics::ClusterLabels;
 use crate::state::Manager;
 use kube::Client;
-use kubeop_cluster::apply::{self, Kind};
+use kubeop_cluster::apply::{self, Kind, Live};
 use kubeop_core::Result;
 use kubeop_core::id::ClusterId;
-use kubeop_store::cluster_object::{self, ClusterObject, ObjectKind};
+use kubeop_store::cluster_object::{self, ObjectKind, State};
 use std::collections::HashMap;
 use std::time::Duration;
 use uuid::Uuid;
 
 const EVERY: Duration = Duration::from_mins(5);
+/// How soon a compare that failed is tried again.
+const RETRY: Duration = Duration::from_secs(20);
+/// Rows read, or wanted again, at once.
 const PAGE: u32 = 1000;
+/// Objects without a row that the log names; the rest it counts.
+const NAMED: usize = 10;
 
-/// Compares at once, then every five minutes.
-pub(super) async fn periodically(manager: &Manager, client: &Client, id: ClusterId) -> Result<()> {
+type Entity = (ObjectKind, Uuid);
+
+/// Compares at once, then every five minutes. A compare that fails says nothing of the cluster.
+pub(super) async fn periodically(manager: &Manager, client: &Client, id: ClusterId) {
     loop {
-        compare(manager, client, id).await?;
-        tokio::time::sleep(EVERY).await;
+        let pause = match compare(manager, client, id).await {
+            Ok(()) => EVERY,
+            Err(error) => {
+                tracing::info!(cluster = %id, error = %error.chain(), "failed to compare a cluster with its rows");
+                RETRY
+            }
+        };
+        tokio::time::sleep(jittered(pause, id)).await;
     }
 }
 
 async fn compare(manager: &Manager, client: &Client, id: ClusterId) -> Result<()> {
-    let rows = rows(manager, id).await?;
     restore_policy(manager, client, id).await?;
-    let mut foreign = 0_i64;
-    let mut there: HashMap<(ObjectKind, Uuid), Option<i64>> = HashMap::new();
+    // The rows first: what is applied later is not missed in a list that began earlier.
+    let rows = states(manager, id).await?;
+    let mut missing = rows.clone();
+    let (mut changed, mut strange) = (Vec::new(), Vec::new());
     for kind in Kind::ALL {
-        for live in apply::list(client, kind).await? {
-            let entity = live.entity.as_deref().and_then(|text| Uuid::try_parse(text).ok());
-            let key = entity.map(|entity| (mirror::kind_of(kind), entity)).filter(|key| rows.contains_key(key));
-            if let Some(key) = key {
-                there.insert(key, live.wanted);
-            } else {
-                foreign += 1;
-                tracing::warn!(cluster = %id, object = %live.target, instance = live.instance.as_deref().unwrap_or("none"), "no row asks for this object");
+        let mut token = None;
+        loop {
+            let (page, next) = apply::list(client, kind, token.as_deref()).await?;
+            let mut settled = Vec::new();
+            for live in page {
+                let entity = live.entity.as_deref().and_then(|text| Uuid::try_parse(text).ok());
+                let entity = entity.map(|entity| (mirror::kind_of(kind), entity));
+                match entity.and_then(|entity| rows.get(&entity)) {
+                    Some(row) => {
+                        if live.wanted.is_some_and(|wanted| wanted >= row.applied) {
+                            missing.remove(&(row.kind, row.entity_id));
+                        }
+                        if live.wanted == Some(row.wanted)
+                            && row.applied == row.wanted
+                            && !row.deleted
+                            && !live.deleting
+                        {
+                            settled.push((*row, live));
+                        }
+                    }
+                    None => strange.push((entity, live.target, live.instance)),
+                }
+            }
+            changed.extend(edited(manager, &settled).await?);
+            token = next;
+            if token.is_none() {
+                break;
             }
         }
     }
-    manager.metrics.foreign_objects.set(foreign);
-    for (key, row) in &rows {
-        let applied = row.applied > 0 && !row.deleted && row.kind != ObjectKind::Policy;
-        let missing = there.get(key).is_none_or(|wanted| wanted.is_none_or(|wanted| wanted < row.applied));
-        if applied && missing {
-            tracing::info!(cluster = %id, kind = row.kind.as_str(), name = %row.name, "missing on the cluster, wanted again");
-            gone::unseen(manager, row.key()).await?;
+    report(manager, id, strange).await?;
+    let lost = missing.into_values().filter(|row| row.applied > 0 && !row.deleted && row.kind != ObjectKind::Policy);
+    let again: Vec<Entity> = lost.map(|row| (row.kind, row.entity_id)).chain(changed).collect();
+    if !again.is_empty() {
+        tracing::info!(cluster = %id, objects = again.len(), "missing or changed on the cluster, wanted again");
+    }
+    for some in again.chunks(PAGE as usize) {
+        gone::again(manager, id, some, manager.clock.now()).await?;
+    }
+    Ok(())
+}
+
+/// Those of a page's objects, applied from what is still wanted, that are not what was applied.
+async fn edited(manager: &Manager, settled: &[(State, Live)]) -> Result<Vec<Entity>> {
+    let states: Vec<State> = settled.iter().map(|(row, _)| *row).collect();
+    let rendered = render::many(manager, &states).await?;
+    Ok(settled
+        .iter()
+        .map(|(row, live)| ((row.kind, row.entity_id), live))
+        .filter(|(entity, live)| rendered.get(entity).is_some_and(|wanted| apply::differs(live, wanted)))
+        .map(|(entity, _)| entity)
+        .collect())
+}
+
+/// Tells of the objects that no row asks for, not even one that was made since the rows were read.
+async fn report(
+    manager: &Manager,
+    id: ClusterId,
+    mut strange: Vec<(Option<Entity>, apply::Target, Option<String>)>,
+) -> Result<()> {
+    for kind in ObjectKind::ALL {
+        let ids: Vec<Uuid> =
+            strange.iter().filter_map(|(entity, ..)| *entity).filter(|e| e.0 == kind).map(|e| e.1).collect();
+        for some in ids.chunks(PAGE as usize) {
+            let turn = manager.turns.take().await?;
+            let new = objects::of_entities(&mut manager.store.read().await?.conn(), kind, some).await?;
+            drop(turn);
+            let ours = |entity: &Entity| entity.0 == kind && new.get(&entity.1).is_some_and(|row| row.cluster_id == id);
+            strange.retain(|(entity, ..)| !entity.as_ref().is_some_and(ours));
         }
     }
+    for (_, target, instance) in strange.iter().take(NAMED) {
+        tracing::warn!(cluster = %id, object = %target, instance = instance.as_deref().unwrap_or("none"), "no row asks for this object");
+    }
+    if strange.len() > NAMED {
+        tracing::warn!(cluster = %id, objects = strange.len(), "no row asks for these objects, of which some are named above");
+    }
+    let labels = ClusterLabels { cluster: id.to_string() };
+    manager.metrics.foreign_objects.get_or_create(&labels).set(i64::try_from(strange.len()).unwrap_or(i64::MAX));
     Ok(())
 }
 
@@ -67,11 +144,12 @@ async fn restore_policy(manager: &Manager, client: &Client, id: ClusterId) -> Re
     Ok(())
 }
 
-async fn rows(manager: &Manager, id: ClusterId) -> Result<HashMap<(ObjectKind, Uuid), ClusterObject>> {
+async fn states(manager: &Manager, id: ClusterId) -> Result<HashMap<Entity, State>> {
     let mut rows = HashMap::new();
     let mut after = None;
     loop {
-        let page = cluster_object::list_all(&mut manager.store.read().await?.conn(), id, after, PAGE).await?;
+        let _turn = manager.turns.take().await?;
+        let page = cluster_object::states(&mut manager.store.read().await?.conn(), id, after, PAGE).await?;
         let Some(last) = page.last() else { return Ok(rows) };
         after = Some((last.kind, last.entity_id));
         rows.extend(page.into_iter().map(|row| ((row.kind, row.entity_id), row)));

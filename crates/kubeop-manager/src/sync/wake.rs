@@ -45,7 +45,11 @@ impl Wake {
         for bells in self.lock().values() {
             bells.changed.notify_one();
         }
-        self.supervisor.notify_one();
+    }
+
+    /// A cluster is deleted: nobody is woken for it any more.
+    pub fn forget(&self, id: ClusterId) {
+        self.lock().remove(&id);
     }
 
     /// Waits until something is to be brought to the cluster.
@@ -81,5 +85,23 @@ impl Wake {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ClusterId, Arc<Bells>>> {
         self.clusters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::FutureExt;
+
+    /// Each created app made the supervisor renew all leases: a second durable transaction for every request.
+    #[test]
+    fn a_change_of_one_cluster_does_not_renew_leases() {
+        let (wake, id) = (Wake::default(), ClusterId(uuid::Uuid::from_u128(1)));
+        wake.cluster(id);
+        wake.all();
+        assert!(wake.supervisor().now_or_never().is_none());
+        assert!(wake.changed(id).now_or_never().is_some());
+        wake.anew(id);
+        assert!(wake.supervisor().now_or_never().is_some());
     }
 }

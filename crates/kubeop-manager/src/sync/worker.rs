@@ -2,7 +2,7 @@
 //!
 //! Invariant: whatever goes wrong with this cluster is waited out here; other clusters do not notice.
 
-use super::{mirror, readiness, repair, write};
+use super::{mirror, queue, readiness, repair};
 use crate::bootstrap;
 use crate::state::Manager;
 use jiff::SignedDuration;
@@ -14,15 +14,16 @@ use kubeop_store::cluster::{self, BootstrapState, Cluster};
 use kubeop_store::cluster_object;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-/// How soon a change that another replica committed is noticed.
-const POLL: Duration = Duration::from_millis(500);
 /// How often the cluster is asked whether it answers.
 const PING: Duration = Duration::from_secs(4);
 /// How long one question may take.
 const PING_LIMIT: Duration = Duration::from_secs(4);
+/// How often it is asked before it counts as not answering: a server in a storm loses answers.
+const PINGS: u32 = 3;
 /// How long a set-up that is under way is left alone.
 const SETUP_GRACE: SignedDuration = SignedDuration::from_secs(90);
 /// How soon a change may have a cluster that does not answer asked again: a flood of them is no flood of attempts.
@@ -41,7 +42,10 @@ pub(super) async fn serve(manager: Arc<Manager>, id: ClusterId, cancel: Cancella
             outcome = stay(&manager, id, &mut resumed) => outcome,
         };
         let at_least = match outcome {
-            Ok(Left::Deleted) => return,
+            Ok(Left::Deleted) => {
+                manager.wake.forget(id);
+                return;
+            }
             Ok(Left::Waiting) => {
                 pause = FIRST_PAUSE;
                 Duration::ZERO
@@ -67,7 +71,7 @@ pub(super) async fn serve(manager: Arc<Manager>, id: ClusterId, cancel: Cancella
 }
 
 /// What people are told: a failure of ours is not the cluster's.
-fn reason(error: &Error) -> &str {
+pub(super) fn reason(error: &Error) -> &str {
     match error.kind() {
         ErrorKind::Internal => "the manager failed to serve it (its log says why)",
         _ => error.message(),
@@ -92,11 +96,12 @@ async fn stay(manager: &Arc<Manager>, id: ClusterId, resumed: &mut bool) -> Resu
     let client = manager.clusters.get(&manager.store, &row).await?.manager().await?;
     ping(&client).await?;
     set_reach(manager, id, None).await?;
+    let doubt = Notify::new();
     tokio::select! {
-        outcome = apply_due(manager, &client, id) => outcome,
+        outcome = queue::serve(manager, &client, id, &doubt) => outcome,
         outcome = mirror::follow(manager, &client, id) => outcome,
-        outcome = repair::periodically(manager, &client, id) => outcome,
-        outcome = watch_over(manager, &client, &row) => outcome,
+        () = repair::periodically(manager, &client, id) => Ok(()),
+        outcome = watch_over(manager, &client, &row, &doubt) => outcome,
         () = readiness::follow(manager, &row) => Ok(()),
     }
     .map(|()| Left::Waiting)
@@ -131,34 +136,26 @@ async fn ping(client: &Client) -> Result<()> {
     }
 }
 
-/// Ends with an error when the cluster stops answering, and quietly when its row changed (another kubeconfig).
-async fn watch_over(manager: &Manager, client: &Client, row: &Cluster) -> Result<()> {
+/// Ends with an error when the cluster stops answering, and quietly when its row changed (another kubeconfig). Only its answers to this
+/// question decide: a write that fails, for whatever reason, is a reason to ask (`doubt`).
+async fn watch_over(manager: &Manager, client: &Client, row: &Cluster, doubt: &Notify) -> Result<()> {
     loop {
-        sleep(PING).await;
-        // One lost answer is not yet an outage.
-        if ping(client).await.is_err() {
-            sleep(Duration::from_secs(1)).await;
-            ping(client).await?;
-        }
-        let now = cluster::get(&mut manager.store.read().await?.conn(), row.id).await?;
-        if now.is_none_or(|now| now.version != row.version) {
-            return Ok(());
-        }
-    }
-}
-
-/// Applies what is due, as it becomes due.
-async fn apply_due(manager: &Arc<Manager>, client: &Client, id: ClusterId) -> Result<()> {
-    loop {
-        while write::round(manager, client, id).await? {}
-        let next = cluster_object::next_due_at(&mut manager.store.read().await?.conn(), id).await?;
-        let until = next
-            .map(|next| next.duration_since(manager.clock.now()))
-            .and_then(|wait| Duration::try_from(wait).ok())
-            .map_or(POLL, |wait| wait.clamp(Duration::from_millis(5), POLL));
         tokio::select! {
-            () = sleep(until) => {}
-            () = manager.wake.changed(id) => {}
+            () = sleep(PING) => {}
+            () = doubt.notified() => {}
+        }
+        let mut asked = 1;
+        while let Err(error) = ping(client).await {
+            if asked == PINGS {
+                return Err(error);
+            }
+            asked += 1;
+            sleep(Duration::from_secs(1)).await;
+        }
+        match cluster::get(&mut manager.store.read().await?.conn(), row.id).await {
+            Ok(now) if now.as_ref().is_none_or(|now| now.version != row.version) => return Ok(()),
+            Ok(_) => {}
+            Err(error) => tracing::warn!(cluster = %row.id, %error, "cannot read a cluster's row"),
         }
     }
 }
@@ -173,13 +170,8 @@ async fn set_reach(manager: &Manager, id: ClusterId, unreachable: Option<&str>) 
     Ok(tx.commit().await?)
 }
 
-/// Whether an error means the cluster as a whole, not the one object.
-pub(super) fn is_outage(error: &Error) -> bool {
-    error.kind() == ErrorKind::Unavailable
-}
-
 /// A pause of 75 to 125 %, told apart by the cluster, so that many do not come back at once.
-fn jittered(pause: Duration, id: ClusterId) -> Duration {
+pub(super) fn jittered(pause: Duration, id: ClusterId) -> Duration {
     let share = u32::try_from(id.0.as_u128() & 0x3f).unwrap_or(0);
     pause * (96 + share) / 128
 }

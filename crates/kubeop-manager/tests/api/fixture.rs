@@ -23,7 +23,7 @@ use kubeop_manager::jobs::first_start;
 use kubeop_manager::keys::keyring;
 use kubeop_manager::metrics::Metrics;
 use kubeop_manager::state::Manager;
-use kubeop_manager::sync::Wake;
+use kubeop_manager::sync::{Turns, Wake};
 use kubeop_plan::install::MetricsServer;
 use kubeop_store::{Options, Page, Store, cluster};
 use prometheus_client::registry::Registry;
@@ -162,6 +162,7 @@ impl Fixture {
             clusters: Clusters::new(keyring, config.servers.clone(), None),
             wake: Wake::default(),
             events: Events::new(&config).unwrap(),
+            turns: Turns::default(),
             config,
             store,
             clock: Arc::<ManualClock>::clone(&clock),

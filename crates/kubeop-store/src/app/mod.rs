@@ -7,7 +7,7 @@ mod read;
 mod write;
 
 pub use list::list;
-pub use read::{AppSpec, by_name, count, count_by_tenant, count_in_project, get, specs};
+pub use read::{AppSpec, by_name, count, count_by_tenant, count_in_project, get, get_many, specs};
 pub use write::{insert, mark_deleting, remove, update};
 
 use crate::TextMap;

@@ -20,6 +20,23 @@ pub async fn get(c: &mut Conn<'_>, scope: Scope, id: AppId) -> Result<Option<App
     Ok(on!(c, x => sqlx::query_as(q).bind(id.0).bind(tenant).bind(project).fetch_optional(x).await)?)
 }
 
+/// Those of these apps that are in `scope`, in any order.
+pub async fn get_many(c: &mut Conn<'_>, scope: Scope, ids: &[AppId]) -> Result<Vec<App>> {
+    let q = c.pick(
+        sql!(pg: concat!(
+            "SELECT ", columns!(),
+            " FROM app WHERE id = ANY($1) AND (tenant_id = $2 OR $2 IS NULL) AND (project_id = $3 OR $3 IS NULL)"
+        )),
+        sql!(sqlite: concat!(
+            "SELECT ", columns!(), " FROM app WHERE id IN (SELECT unhex(value, '-') FROM json_each($1)) \
+             AND (tenant_id = $2 OR $2 IS NULL) AND (project_id = $3 OR $3 IS NULL)"
+        )),
+    );
+    let (tenant, project) = reach(scope);
+    let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
+    Ok(on!(c, x => sqlx::query_as(q).bind(Many(ids)).bind(tenant).bind(project).fetch_all(x).await)?)
+}
+
 /// The app in `scope` that has this name in its project.
 pub async fn by_name(c: &mut Conn<'_>, scope: Scope, project_id: ProjectId, name: &str) -> Result<Option<App>> {
     let q = sql!(concat!(

@@ -130,6 +130,6 @@ pub async fn mark_deleted(c: &mut Conn<'_>, key: Key, now: Timestamp) -> Result<
 }
 
 /// The order in which statements lock rows: as the databases compare kind (ASCII), cluster and entity.
-pub(super) fn lock_order(key: Key) -> (&'static str, uuid::Uuid, uuid::Uuid) {
+pub fn lock_order(key: Key) -> (&'static str, uuid::Uuid, uuid::Uuid) {
     (key.kind.as_str(), key.cluster_id.0, key.entity_id)
 }

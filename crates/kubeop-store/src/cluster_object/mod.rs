@@ -8,10 +8,11 @@ mod observe;
 mod read;
 mod work;
 
+pub use mark::lock_order;
 pub use mark::{Mark, mark, mark_deleted, mark_kind, mark_many};
 pub use observe::{Observation, observe_many};
-pub use read::{counts, due, get, list_all, list_for_entities, next_due_at};
-pub use work::{Failure, begin, fail, postpone, remove, settle, wake, wake_all};
+pub use read::{State, counts, due, get, list_for_entities, next_due_at, states};
+pub use work::{Failure, Settled, again, begin, fail, postpone, remove, settle_many, wake_all, wake_apps};
 
 use crate::column::{Id, Maybe, Text, Ts};
 use crate::statements::sql;

@@ -1,7 +1,7 @@
 //! Reading desired state: what is due, and what to show of entities.
 
 use super::{ClusterObject, Key, ObjectKind, columns, joined, sql};
-use crate::column::{Many, Ts};
+use crate::column::{Many, Text, Ts};
 use crate::page::limit;
 use crate::{Conn, Result, on};
 use jiff::Timestamp;
@@ -67,20 +67,33 @@ pub async fn next_due_at(c: &mut Conn<'_>, cluster_id: ClusterId) -> Result<Opti
     Ok(next.map(Timestamp::from))
 }
 
-/// All rows of a cluster in order of (kind as text, entity), beginning after `after`: for the periodic full compare.
-pub async fn list_all(
+/// How far one object is: as little of its row as the full compare needs, which holds those of a whole cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub struct State {
+    /// The kind.
+    #[sqlx(try_from = "Text")]
+    pub kind: ObjectKind,
+    /// The entity's id.
+    pub entity_id: Uuid,
+    /// The version that is wanted.
+    pub wanted: i64,
+    /// The highest version that was applied; 0: none yet.
+    pub applied: i64,
+    /// It is to be deleted.
+    pub deleted: bool,
+}
+
+/// The states of a cluster's objects in order of (kind as text, entity), beginning after `after`: for the periodic full compare.
+pub async fn states(
     c: &mut Conn<'_>,
     cluster_id: ClusterId,
     after: Option<(ObjectKind, Uuid)>,
     rows: u32,
-) -> Result<Vec<ClusterObject>> {
-    let q = sql!(concat!(
-        "SELECT ",
-        columns!(),
-        " FROM ",
-        joined!(),
-        " WHERE o.cluster_id = $1 AND (o.kind, o.entity_id) > ($2, $3) ORDER BY o.kind, o.entity_id LIMIT $4"
-    ));
+) -> Result<Vec<State>> {
+    let q = sql!(
+        "SELECT kind, entity_id, wanted, applied, deleted FROM cluster_object \
+         WHERE cluster_id = $1 AND (kind, entity_id) > ($2, $3) ORDER BY kind, entity_id LIMIT $4"
+    );
     let (kind, entity) = after.map_or(("", Uuid::nil()), |(kind, entity)| (kind.as_str(), entity));
     Ok(on!(c, x => sqlx::query_as(q)
         .bind(cluster_id.0)

@@ -1,10 +1,12 @@
 //! What the workers of the lease holder write: begun, settled, failed, gone.
 
+use super::mark::lock_order;
 use super::{Key, ObjectKind, sql};
 use crate::column::{Many, Text, Ts, clean};
 use crate::{Conn, Result, on};
 use jiff::Timestamp;
-use kubeop_core::id::ClusterId;
+use kubeop_core::id::{ClusterId, ProjectId};
+use sqlx::types::Json;
 use uuid::Uuid;
 
 #[derive(sqlx::FromRow)]
@@ -31,24 +33,62 @@ pub async fn begin(c: &mut Conn<'_>, cluster_id: ClusterId, entities: &[Uuid]) -
     Ok(begun.into_iter().map(|row| Key { cluster_id, kind: row.kind, entity_id: row.entity_id }).collect())
 }
 
-/// Notes that `version` was applied and has `uid`. If no newer one is wanted, the row is done. `false`: a higher one was settled already, or
-/// the row is gone.
-pub async fn settle(c: &mut Conn<'_>, key: Key, version: i64, uid: &str) -> Result<bool> {
-    let q = sql!(
-        "UPDATE cluster_object SET applied = $4, uid = $5, attempts = CASE WHEN wanted = $4 THEN 0 ELSE attempts END, \
-         last_error = CASE WHEN wanted = $4 THEN NULL ELSE last_error END \
-         WHERE cluster_id = $1 AND kind = $2 AND entity_id = $3 AND applied < $4 AND wanted >= $4"
+/// A version that was applied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settled {
+    /// Which row.
+    pub key: Key,
+    /// The version that was rendered and applied.
+    pub version: i64,
+    /// The object's uid.
+    pub uid: String,
+}
+
+#[derive(serde::Serialize)]
+struct SettledRow {
+    kind: &'static str,
+    entity_id: Uuid,
+    version: i64,
+    uid: String,
+}
+
+/// Notes what was applied on a cluster, each row at most once. A row of which no newer version is wanted is done. Returns how many were noted:
+/// not those of which a higher version was settled already, nor those that are gone.
+pub async fn settle_many(c: &mut Conn<'_>, cluster_id: ClusterId, settled: &[Settled]) -> Result<u64> {
+    let mut sorted: Vec<&Settled> = settled.iter().filter(|one| one.key.cluster_id == cluster_id).collect();
+    sorted.sort_by_key(|one| lock_order(one.key));
+    let rows: Vec<SettledRow> = sorted
+        .into_iter()
+        .map(|one| SettledRow {
+            kind: one.key.kind.as_str(),
+            entity_id: one.key.entity_id,
+            version: one.version,
+            uid: clean(&one.uid, 200),
+        })
+        .collect();
+    let q = c.pick(
+        sql!(pg: "WITH locked AS MATERIALIZED (SELECT o.kind, o.entity_id, v.version, v.uid \
+              FROM jsonb_to_recordset($2) AS v(kind text, entity_id uuid, version bigint, uid text) \
+              JOIN cluster_object o ON o.cluster_id = $1 AND o.kind = v.kind AND o.entity_id = v.entity_id \
+              ORDER BY o.kind, o.cluster_id, o.entity_id FOR UPDATE OF o) \
+              UPDATE cluster_object o SET applied = locked.version, uid = locked.uid, \
+              attempts = CASE WHEN o.wanted = locked.version THEN 0 ELSE o.attempts END, \
+              last_error = CASE WHEN o.wanted = locked.version THEN NULL ELSE o.last_error END FROM locked \
+              WHERE o.cluster_id = $1 AND o.kind = locked.kind AND o.entity_id = locked.entity_id \
+              AND o.applied < locked.version AND o.wanted >= locked.version"),
+        sql!(sqlite: "UPDATE cluster_object SET applied = v.value ->> 'version', uid = v.value ->> 'uid', \
+              attempts = CASE WHEN wanted = v.value ->> 'version' THEN 0 ELSE attempts END, \
+              last_error = CASE WHEN wanted = v.value ->> 'version' THEN NULL ELSE last_error END \
+              FROM json_each($2) AS v \
+              WHERE cluster_id = $1 AND kind = v.value ->> 'kind' AND entity_id = unhex(v.value ->> 'entity_id', '-') \
+              AND applied < v.value ->> 'version' AND wanted >= v.value ->> 'version'"),
     );
-    let rows = on!(c, x => sqlx::query(q)
-        .bind(key.cluster_id.0)
-        .bind(key.kind.as_str())
-        .bind(key.entity_id)
-        .bind(version)
-        .bind(clean(uid, 200))
+    Ok(on!(c, x => sqlx::query(q)
+        .bind(cluster_id.0)
+        .bind(Json(&rows))
         .execute(x)
         .await
-        .map(|done| done.rows_affected()))?;
-    Ok(rows == 1)
+        .map(|done| done.rows_affected()))?)
 }
 
 /// A failed attempt.
@@ -100,21 +140,66 @@ pub async fn postpone(c: &mut Conn<'_>, key: Key, version: i64, until: Timestamp
     Ok(rows == 1)
 }
 
-/// Makes a row due now, if it has anything to do: the watch saw it move.
-pub async fn wake(c: &mut Conn<'_>, key: Key, now: Timestamp) -> Result<bool> {
-    let q = sql!(
-        "UPDATE cluster_object SET next_attempt_at = $4 WHERE cluster_id = $1 AND kind = $2 AND entity_id = $3 \
-         AND (wanted > applied OR deleted) AND next_attempt_at > $4"
+#[derive(serde::Serialize)]
+struct Entity {
+    kind: &'static str,
+    entity_id: Uuid,
+}
+
+/// Wants the same version of these objects once more, at `due`: the cluster lost or changed what was applied. Of those that are to be deleted
+/// nothing new is wanted; they are looked at. Returns how many rows there were.
+pub async fn again(
+    c: &mut Conn<'_>,
+    cluster_id: ClusterId,
+    entities: &[(ObjectKind, Uuid)],
+    due: Timestamp,
+) -> Result<u64> {
+    let mut rows: Vec<Entity> =
+        entities.iter().map(|(kind, entity_id)| Entity { kind: kind.as_str(), entity_id: *entity_id }).collect();
+    rows.sort_by_key(|row| (row.kind, row.entity_id));
+    rows.dedup_by_key(|row| (row.kind, row.entity_id));
+    let q = c.pick(
+        sql!(pg: "WITH locked AS MATERIALIZED (SELECT o.kind, o.entity_id FROM jsonb_to_recordset($2) AS v(kind text, entity_id uuid) \
+              JOIN cluster_object o ON o.cluster_id = $1 AND o.kind = v.kind AND o.entity_id = v.entity_id \
+              ORDER BY o.kind, o.cluster_id, o.entity_id FOR UPDATE OF o) \
+              UPDATE cluster_object o SET wanted = CASE WHEN o.deleted THEN o.wanted ELSE o.wanted + 1 END, \
+              attempts = 0, next_attempt_at = $3, changed_at = CASE WHEN o.deleted THEN o.changed_at ELSE $3 END FROM locked \
+              WHERE o.cluster_id = $1 AND o.kind = locked.kind AND o.entity_id = locked.entity_id"),
+        sql!(sqlite: "UPDATE cluster_object SET wanted = CASE WHEN deleted THEN wanted ELSE wanted + 1 END, \
+              attempts = 0, next_attempt_at = $3, changed_at = CASE WHEN deleted THEN changed_at ELSE $3 END \
+              FROM json_each($2) AS v \
+              WHERE cluster_id = $1 AND kind = v.value ->> 'kind' AND entity_id = unhex(v.value ->> 'entity_id', '-')"),
     );
-    let rows = on!(c, x => sqlx::query(q)
-        .bind(key.cluster_id.0)
-        .bind(key.kind.as_str())
-        .bind(key.entity_id)
+    Ok(on!(c, x => sqlx::query(q)
+        .bind(cluster_id.0)
+        .bind(Json(&rows))
+        .bind(Ts::from(due))
+        .execute(x)
+        .await
+        .map(|done| done.rows_affected()))?)
+}
+
+/// Makes the apps of these projects due now that were never applied: their namespaces are there. Returns how many moved.
+pub async fn wake_apps(c: &mut Conn<'_>, cluster_id: ClusterId, projects: &[ProjectId], now: Timestamp) -> Result<u64> {
+    let q = c.pick(
+        sql!(pg: "WITH locked AS MATERIALIZED (SELECT o.kind, o.entity_id FROM app a JOIN cluster_object o \
+              ON o.cluster_id = $1 AND o.kind = 'app' AND o.entity_id = a.id \
+              WHERE a.project_id = ANY($2) AND o.applied = 0 AND o.next_attempt_at > $3 \
+              ORDER BY o.kind, o.cluster_id, o.entity_id FOR UPDATE OF o) \
+              UPDATE cluster_object o SET next_attempt_at = $3 FROM locked \
+              WHERE o.cluster_id = $1 AND o.kind = locked.kind AND o.entity_id = locked.entity_id"),
+        sql!(sqlite: "UPDATE cluster_object SET next_attempt_at = $3 WHERE cluster_id = $1 AND kind = 'app' \
+              AND entity_id IN (SELECT id FROM app WHERE project_id IN (SELECT unhex(value, '-') FROM json_each($2))) \
+              AND applied = 0 AND next_attempt_at > $3"),
+    );
+    let projects: Vec<Uuid> = projects.iter().map(|id| id.0).collect();
+    Ok(on!(c, x => sqlx::query(q)
+        .bind(cluster_id.0)
+        .bind(Many(projects))
         .bind(Ts::from(now))
         .execute(x)
         .await
-        .map(|done| done.rows_affected()))?;
-    Ok(rows == 1)
+        .map(|done| done.rows_affected()))?)
 }
 
 /// Makes everything that has something to do on a cluster due now: it was bootstrapped, or answers again. Returns how many moved.

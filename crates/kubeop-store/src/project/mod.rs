@@ -9,7 +9,8 @@ mod write;
 
 pub use list::list;
 pub use read::{
-    Grant, Namespace, Owner, by_name, count, count_by_tenant, count_in_tenant, get, grants, namespaces, owners,
+    Grant, Namespace, Owner, by_name, count, count_by_tenant, count_in_tenant, get, get_many, grants, namespaces,
+    namespaces_of, owners,
 };
 pub use write::{insert, lock, mark_deleting, remove, update};
 

@@ -21,6 +21,23 @@ pub async fn get(c: &mut Conn<'_>, scope: Scope, id: ProjectId) -> Result<Option
     Ok(on!(c, x => sqlx::query_as(q).bind(id.0).bind(tenant).bind(project).fetch_optional(x).await)?)
 }
 
+/// Those of these projects that are in `scope`, in any order.
+pub async fn get_many(c: &mut Conn<'_>, scope: Scope, ids: &[ProjectId]) -> Result<Vec<Project>> {
+    let q = c.pick(
+        sql!(pg: concat!(
+            "SELECT ", columns!(),
+            " FROM project WHERE id = ANY($1) AND (tenant_id = $2 OR $2 IS NULL) AND (id = $3 OR $3 IS NULL)"
+        )),
+        sql!(sqlite: concat!(
+            "SELECT ", columns!(), " FROM project WHERE id IN (SELECT unhex(value, '-') FROM json_each($1)) \
+             AND (tenant_id = $2 OR $2 IS NULL) AND (id = $3 OR $3 IS NULL)"
+        )),
+    );
+    let (tenant, project) = reach(scope);
+    let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
+    Ok(on!(c, x => sqlx::query_as(q).bind(Many(ids)).bind(tenant).bind(project).fetch_all(x).await)?)
+}
+
 /// The project in `scope` that has this name in its tenant.
 pub async fn by_name(c: &mut Conn<'_>, scope: Scope, tenant_id: TenantId, name: &str) -> Result<Option<Project>> {
     let q = sql!(concat!(
@@ -84,6 +101,17 @@ pub async fn namespaces(c: &mut Conn<'_>, tenants: &[TenantId]) -> Result<Vec<Na
               WHERE tenant_id IN (SELECT unhex(value, '-') FROM json_each($1)) ORDER BY tenant_id, created_at, id"),
     );
     let ids: Vec<Uuid> = tenants.iter().map(|id| id.0).collect();
+    Ok(on!(c, x => sqlx::query_as(q).bind(Many(ids)).fetch_all(x).await)?)
+}
+
+/// The namespaces of these projects, in any order; one that is gone is absent. They must have been read through a scope.
+pub async fn namespaces_of(c: &mut Conn<'_>, projects: &[ProjectId]) -> Result<Vec<Namespace>> {
+    let q = c.pick(
+        sql!(pg: "SELECT tenant_id, id AS project_id, namespace FROM project WHERE id = ANY($1)"),
+        sql!(sqlite: "SELECT tenant_id, id AS project_id, namespace FROM project \
+              WHERE id IN (SELECT unhex(value, '-') FROM json_each($1))"),
+    );
+    let ids: Vec<Uuid> = projects.iter().map(|id| id.0).collect();
     Ok(on!(c, x => sqlx::query_as(q).bind(Many(ids)).fetch_all(x).await)?)
 }
 

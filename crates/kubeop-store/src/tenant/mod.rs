@@ -8,7 +8,7 @@ mod read;
 mod write;
 
 pub use list::list;
-pub use read::{Period, by_name, count, count_in_cluster, get, get_any, periods};
+pub use read::{Period, by_name, count, count_in_cluster, get, get_any, get_many, periods};
 pub use write::{insert, lock, mark_deleted, mark_deleting, update};
 
 use crate::TextMap;

@@ -20,6 +20,22 @@ pub async fn get(c: &mut Conn<'_>, scope: Scope, id: TenantId) -> Result<Option<
     Ok(on!(c, x => sqlx::query_as(q).bind(id.0).bind(tenant).fetch_optional(x).await)?)
 }
 
+/// Those of these tenants that are in `scope` and not deleted, in any order.
+pub async fn get_many(c: &mut Conn<'_>, scope: Scope, ids: &[TenantId]) -> Result<Vec<Tenant>> {
+    let q = c.pick(
+        sql!(pg: concat!(
+            "SELECT ", columns!(), " FROM tenant WHERE id = ANY($1) AND (id = $2 OR $2 IS NULL) AND deleted_at IS NULL"
+        )),
+        sql!(sqlite: concat!(
+            "SELECT ", columns!(), " FROM tenant WHERE id IN (SELECT unhex(value, '-') FROM json_each($1)) \
+             AND (id = $2 OR $2 IS NULL) AND deleted_at IS NULL"
+        )),
+    );
+    let (tenant, None) = reach(scope) else { return Ok(Vec::new()) };
+    let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
+    Ok(on!(c, x => sqlx::query_as(q).bind(Many(ids)).bind(tenant).fetch_all(x).await)?)
+}
+
 /// A tenant in `scope`, deleted or not: for invoices and audit.
 pub async fn get_any(c: &mut Conn<'_>, scope: Scope, id: TenantId) -> Result<Option<Tenant>> {
     let q = sql!(concat!("SELECT ", columns!(), " FROM tenant WHERE id = $1 AND (id = $2 OR $2 IS NULL)"));

@@ -175,12 +175,13 @@ both! {
         let mut keys: Vec<Key> =
             ObjectKind::ALL.into_iter().flat_map(|kind| (1..=3).map(move |n| key(kind, n))).collect();
         object::mark_many(c, &keys.iter().map(|key| mark(*key)).collect::<Vec<_>>(), at(1)).await.unwrap();
+        let key_of = |kind, entity_id| Key { cluster_id: cluster(1).id, kind, entity_id };
         let (mut found, mut after) = (Vec::new(), None);
         loop {
-            let rows = object::list_all(c, cluster(1).id, after, 5).await.unwrap();
+            let rows = object::states(c, cluster(1).id, after, 5).await.unwrap();
             let Some(last) = rows.last() else { break };
             after = Some((last.kind, last.entity_id));
-            found.extend(rows.iter().map(kubeop_store::cluster_object::ClusterObject::key));
+            found.extend(rows.iter().map(|row| key_of(row.kind, row.entity_id)));
         }
         keys.sort_by_key(|key| (key.kind.as_str(), key.entity_id));
         assert_eq!(found, keys);

@@ -31,6 +31,7 @@ mod invoice_model;
 mod meta;
 mod migrations;
 mod pg_proxy;
+mod plans;
 mod platform_policy;
 mod price;
 mod project;

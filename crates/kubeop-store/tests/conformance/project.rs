@@ -138,6 +138,7 @@ both! {
             namespace: row.namespace.clone(),
         };
         assert_eq!(spaces, [0, 1, 4, 5].map(|n: usize| space(&projects[n])).to_vec());
+        assert_eq!(project::namespaces_of(c, &[projects[4].id]).await.unwrap(), vec![space(&projects[4])]);
         let owners = project::owners(c, &[projects[3].id]).await.unwrap();
         assert_eq!(owners, vec![Owner { project_id: projects[3].id, tenant_id: tenants[1].id }]);
         assert!(project::owners(c, &[]).await.unwrap().is_empty());

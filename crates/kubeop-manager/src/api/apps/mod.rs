@@ -28,10 +28,10 @@ const KIND: &str = "app";
 async fn answers(conn: &mut Conn<'_>, rows: Vec<App>) -> Result<Vec<Answer>> {
     let ids: Vec<_> = rows.iter().map(|row| row.id.0).collect();
     let clusters: Vec<_> = rows.iter().map(|row| row.cluster_id).collect();
-    let tenants: BTreeSet<_> = rows.iter().map(|row| row.tenant_id).collect();
+    let projects: BTreeSet<_> = rows.iter().map(|row| row.project_id).collect();
     let objects = objects::of_entities(conn, ObjectKind::App, &ids).await?;
     let reach = reach::of_clusters(conn, &clusters).await?;
-    let namespaces: HashMap<_, _> = project::namespaces(conn, &tenants.into_iter().collect::<Vec<_>>())
+    let namespaces: HashMap<_, _> = project::namespaces_of(conn, &projects.into_iter().collect::<Vec<_>>())
         .await?
         .into_iter()
         .map(|held| (held.project_id, held.namespace))

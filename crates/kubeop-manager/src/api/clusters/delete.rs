@@ -55,7 +55,7 @@ pub async fn handle(
     if let Some(host) = &manager.host {
         host.stop(row.id).await;
     }
-    manager.wake.all();
+    manager.wake.anew(row.id);
     Ok(Gone)
 }
 

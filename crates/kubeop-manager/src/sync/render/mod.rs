@@ -12,8 +12,10 @@ use kubeop_core::authz::system_scope;
 use kubeop_core::id::{AppId, InstanceId, ProjectId, TenantId};
 use kubeop_core::{Error, Result};
 use kubeop_crds::labels;
-use kubeop_store::cluster_object::{ClusterObject, ObjectKind};
-use std::collections::BTreeMap;
+use kubeop_store::cluster_object::{ClusterObject, ObjectKind, State};
+use kubeop_store::{app as app_rows, project as project_rows, tenant as tenant_rows};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use uuid::Uuid;
 
 /// What every resource of the manager carries.
 struct Marks {
@@ -44,6 +46,7 @@ impl Marks {
 pub async fn object(manager: &Manager, row: &ClusterObject) -> Result<Option<DynamicObject>> {
     let marks = Marks { instance: manager.instance, wanted: row.wanted };
     let scope = system_scope();
+    let _turn = manager.turns.take().await?;
     let mut read = manager.store.read().await?;
     let mut conn = read.conn();
     let value = match row.kind {
@@ -74,4 +77,70 @@ pub async fn object(manager: &Manager, row: &ClusterObject) -> Result<Option<Dyn
         }
     };
     value.and_then(serde_json::from_value).map(Some).map_err(Error::internal)
+}
+
+/// The resources of many rows of one kind, in a few queries; those whose entities are gone or going are left out.
+pub(super) async fn many(manager: &Manager, rows: &[State]) -> Result<HashMap<(ObjectKind, Uuid), DynamicObject>> {
+    let Some(kind) = rows.first().map(|row| row.kind) else { return Ok(HashMap::new()) };
+    let scope = system_scope();
+    let ids: Vec<Uuid> = rows.iter().map(|row| row.entity_id).collect();
+    let turn = manager.turns.take().await?;
+    let mut read = manager.store.read().await?;
+    let mut conn = read.conn();
+    let (mut tenants, mut projects, mut apps) = (HashMap::new(), HashMap::new(), HashMap::new());
+    if kind == ObjectKind::App {
+        let ids: Vec<AppId> = ids.iter().copied().map(AppId).collect();
+        apps.extend(app_rows::get_many(&mut conn, scope, &ids).await?.into_iter().map(|row| (row.id.0, row)));
+    }
+    if matches!(kind, ObjectKind::App | ObjectKind::Project) {
+        let parents =
+            || apps.values().map(|row: &app_rows::App| row.project_id).collect::<BTreeSet<_>>().into_iter().collect();
+        let ids: Vec<ProjectId> =
+            if kind == ObjectKind::App { parents() } else { ids.iter().copied().map(ProjectId).collect() };
+        projects.extend(project_rows::get_many(&mut conn, scope, &ids).await?.into_iter().map(|row| (row.id, row)));
+    }
+    if matches!(kind, ObjectKind::Project | ObjectKind::Tenant) {
+        let parents = || {
+            projects
+                .values()
+                .map(|row: &project_rows::Project| row.tenant_id)
+                .collect::<BTreeSet<_>>()
+                .into_iter()
+                .collect()
+        };
+        let ids: Vec<TenantId> =
+            if kind == ObjectKind::Project { parents() } else { ids.iter().copied().map(TenantId).collect() };
+        tenants.extend(tenant_rows::get_many(&mut conn, scope, &ids).await?.into_iter().map(|row| (row.id, row)));
+    }
+    drop((read, turn));
+    let mut rendered = HashMap::new();
+    for row in rows {
+        let marks = Marks { instance: manager.instance, wanted: row.wanted };
+        let id = row.entity_id;
+        let value = match kind {
+            ObjectKind::Policy => None,
+            ObjectKind::Tenant => {
+                tenants.get(&TenantId(id)).map(|row| serde_json::to_value(tenant::render(row, &marks)))
+            }
+            ObjectKind::Project => match projects.get(&ProjectId(id)) {
+                Some(row) => match tenants.get(&row.tenant_id) {
+                    Some(tenant) => Some(serde_json::to_value(project::render(tenant, row, &marks)?)),
+                    None => None,
+                },
+                None => None,
+            },
+            ObjectKind::App => match apps.get(&id) {
+                Some(row) => match projects.get(&row.project_id) {
+                    Some(project) => Some(serde_json::to_value(app::render(project, row, &marks)?)),
+                    None => None,
+                },
+                None => None,
+            },
+        };
+        if let Some(value) = value {
+            let object = value.and_then(serde_json::from_value).map_err(Error::internal)?;
+            rendered.insert((kind, id), object);
+        }
+    }
+    Ok(rendered)
 }
