@@ -11,6 +11,7 @@ pub mod platform;
 pub mod policy;
 pub mod project;
 pub mod resource;
+pub mod samples;
 pub mod strict_json;
 pub mod tenant;
 pub mod tolerant;

@@ -44,6 +44,14 @@ pub fn folded(name: &str) -> String {
     name.chars().filter(|c| !matches!(c, '_' | '-')).map(|c| c.to_ascii_lowercase()).collect()
 }
 
+/// Whether two names are one as they are compared: [`folded`] of both is equal.
+pub fn same_name(a: &str, b: &str) -> bool {
+    fn letters(name: &str) -> impl Iterator<Item = u8> {
+        name.bytes().filter(|byte| !matches!(byte, b'_' | b'-')).map(|byte| byte.to_ascii_lowercase())
+    }
+    a == b || letters(a).eq(letters(b))
+}
+
 fn canonicalise(
     map: Map<String, Value>,
     fields: &'static [&'static str],
@@ -51,12 +59,11 @@ fn canonicalise(
 ) -> Result<Vec<(&'static str, Value)>, Fault> {
     let mut entries: Vec<(&'static str, Value)> = Vec::with_capacity(map.len());
     for (key, value) in map {
-        let fold = folded(&key);
-        let Some(field) = fields.iter().copied().find(|field| folded(field) == fold) else {
-            if top && READ_ONLY.iter().any(|name| folded(name) == fold) {
+        let Some(field) = fields.iter().copied().find(|field| same_name(field, &key)) else {
+            if top && READ_ONLY.iter().any(|name| same_name(name, &key)) {
                 continue;
             }
-            return Err(unknown(&key, &fold, fields));
+            return Err(unknown(&key, &folded(&key), fields));
         };
         if entries.iter().any(|(name, _)| *name == field) {
             return Err(Fault::at(&key, Fault::plain(format!("means {field:?}, which is given twice"))));

@@ -134,3 +134,28 @@ fn a_number_without_a_fraction_is_an_integer() {
         assert!(minutes(text).is_err(), "{text}");
     }
 }
+
+#[test]
+fn names_are_compared_as_they_are_folded() {
+    let names = [
+        "",
+        "_",
+        "ts",
+        "TS",
+        "t-s",
+        "tsx",
+        "tenant_id",
+        "tenantID",
+        "Tenant-Id",
+        "tenant_i",
+        "\u{e9}",
+        "\u{c9}",
+        "\u{212a}",
+        "k",
+    ];
+    for a in names {
+        for b in names {
+            assert_eq!(same_name(a, b), folded(a) == folded(b), "{a:?} {b:?}");
+        }
+    }
+}

@@ -61,21 +61,16 @@ pub async fn seal_batch(store: &Store, keyring: &Keyring, now: Timestamp) -> Res
         return Ok(0);
     }
     let seed = keyring.current(&mut tx.conn()).await?;
-    let begun = platform.seed_id.is_some();
-    let mut new_chains = i64::from(!begun);
+    let mut new_chains = i64::from(is_new(&platform));
+    // Before any batch, also one without a record of the platform: its end is authenticated anew with every batch.
+    own(&mut tx.conn(), keyring, &mut platform).await?;
     let mut seals = Vec::with_capacity(records.len());
     for group in records.chunk_by(|one, next| one.tenant_id == next.tenant_id) {
         let Some(tenant_id) = group.first().map(|record| record.tenant_id) else { continue };
         let mut chain = if tenant_id.is_none() { platform.clone() } else { of(&mut tx.conn(), tenant_id, now).await? };
-        new_chains += i64::from(tenant_id.is_some() && chain.seed_id.is_none());
-        if chain.seed_id.is_some() && !is_ours(&mut tx.conn(), keyring, &chain).await? {
-            // Going on from it as if nothing was would make it authentic: the empty place is found for ever.
-            tracing::error!(
-                chain = name(tenant_id),
-                place = chain.seq,
-                "the end of an audit chain was not written by this installation"
-            );
-            chain.seq += 1;
+        if tenant_id.is_some() {
+            new_chains += i64::from(is_new(&chain));
+            own(&mut tx.conn(), keyring, &mut chain).await?;
         }
         for record in group {
             chain.seq += 1;
@@ -96,6 +91,25 @@ pub async fn seal_batch(store: &Store, keyring: &Keyring, now: Timestamp) -> Res
     audit::seal(&mut tx.conn(), &seals).await?;
     tx.commit().await?;
     Ok(seals.len())
+}
+
+/// Whether nothing was ever sealed in it. An end without a seed that holds anything was written by somebody else.
+fn is_new(chain: &Chain) -> bool {
+    chain.seed_id.is_none() && chain.seq == 0 && chain.hash.is_empty() && chain.chains == 0
+}
+
+/// Makes sure that the end is ours. Going on from another as if nothing was would make it authentic: it gets an empty place, which is found for ever.
+async fn own(conn: &mut Conn<'_>, keyring: &Keyring, chain: &mut Chain) -> Result<()> {
+    if is_new(chain) || is_ours(conn, keyring, chain).await? {
+        return Ok(());
+    }
+    tracing::error!(
+        chain = name(chain.tenant_id),
+        place = chain.seq,
+        "the end of an audit chain was not written by this installation"
+    );
+    chain.seq += 1;
+    Ok(())
 }
 
 async fn of(conn: &mut Conn<'_>, tenant_id: Option<kubeop_core::id::TenantId>, now: Timestamp) -> Result<Chain> {

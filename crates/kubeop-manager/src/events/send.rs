@@ -98,18 +98,16 @@ impl Sender {
             Ok(request) => request,
             Err(error) => return failed(format!("the request cannot be made: {error}")),
         };
-        let sending = async {
-            let answer = match self.client.request(request).await {
-                Ok(answer) => answer,
-                Err(error) => return failed(format!("the receiver cannot be reached: {}", chain(&error))),
-            };
-            let outcome = judge(answer.status(), answer.headers(), parcel.at);
-            // What cannot be read to its end costs the connection, not the delivery.
-            let _ = tokio::time::timeout(CONNECT_LIMIT, Limited::new(answer.into_body(), MAX_ANSWER).collect()).await;
-            outcome
+        let end = tokio::time::Instant::now() + LIMIT;
+        let answer = match tokio::time::timeout_at(end, self.client.request(request)).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => return failed(format!("the receiver cannot be reached: {}", chain(&error))),
+            Err(_) => return failed(format!("the receiver did not answer within {} s", LIMIT.as_secs())),
         };
-        let timed_out = || failed(format!("the receiver did not answer within {} s", LIMIT.as_secs()));
-        tokio::time::timeout(LIMIT, sending).await.unwrap_or_else(|_| timed_out())
+        let outcome = judge(answer.status(), answer.headers(), parcel.at);
+        // What cannot be read to its end costs the connection, not the delivery.
+        let _ = tokio::time::timeout_at(end, Limited::new(answer.into_body(), MAX_ANSWER).collect()).await;
+        outcome
     }
 
     fn request(&self, hook: &Hook, parcel: &Parcel) -> http::Result<Request<Full<Bytes>>> {
@@ -140,7 +138,8 @@ fn judge(status: StatusCode, headers: &HeaderMap, now: Timestamp) -> Outcome {
     Outcome::Failed(Failed {
         status: Some(status.as_u16()),
         why: format!("the receiver answered {}{redirect}", status.as_u16()),
-        asked: retry_after(headers, now),
+        // Of any other answer it is about this event, and no reason to let the others wait.
+        asked: matches!(status.as_u16(), 429 | 503).then(|| retry_after(headers, now)).flatten(),
         for_ever: status == StatusCode::GONE,
     })
 }

@@ -52,6 +52,8 @@ const MAX_ANSWERS_KIB: usize = 64 << 10;
 const SMALL_ANSWER: u64 = 64 << 10;
 /// What a body of unknown length counts for.
 const UNKNOWN_BODY_KIB: u32 = 3 << 10;
+/// The same of usage, of which a batch may be as large as this.
+const LARGEST_BODY_KIB: u32 = 16 << 10;
 /// Projects whose tenant is remembered.
 const MAX_PROJECTS: usize = 100_000;
 /// Callers told apart at most before idle ones are forgotten.
@@ -228,7 +230,10 @@ fn body_weight(request: &Request) -> u32 {
         request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     match length {
         Some(bytes) => u32::try_from(bytes.min(INGEST_LIMIT as u64) / 1024 + 1).unwrap_or(u32::MAX),
-        None if request.headers().contains_key(header::TRANSFER_ENCODING) => UNKNOWN_BODY_KIB,
+        None if request.headers().contains_key(header::TRANSFER_ENCODING) => {
+            let path = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+            if path == Some("/v1/usage/ingest") { LARGEST_BODY_KIB } else { UNKNOWN_BODY_KIB }
+        }
         None => 1,
     }
 }

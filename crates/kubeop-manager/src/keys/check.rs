@@ -74,7 +74,7 @@ async fn under(store: &Store, masters: &MasterKeys, row: &EncryptionSeed) -> Res
     for column in Column::ALL {
         let mut after = Vec::new();
         loop {
-            let page = column.page(&mut store.read().await?.conn(), row.id, &after, PAGE).await?;
+            let page = column.page(&mut store.read().await?.conn(), row.id, &after, column.rows(PAGE)).await?;
             let Some(last) = page.last() else { break };
             after.clone_from(&last.row);
             for value in &page {

@@ -195,7 +195,7 @@ async fn walk(
         let mut after = Vec::new();
         loop {
             let mut tx = store.begin().await?;
-            let page = column.page(&mut tx.conn(), seed.id, &after, BATCH).await?;
+            let page = column.page(&mut tx.conn(), seed.id, &after, column.rows(BATCH)).await?;
             let Some(last) = page.last() else { break };
             after.clone_from(&last.row);
             let mut done = 0;

@@ -57,6 +57,14 @@ impl Column {
         }
     }
 
+    /// How many are taken at a time, of `most`: an answer may have megabytes.
+    pub fn rows(self, most: u32) -> u32 {
+        match self {
+            Self::Kubeconfig => most,
+            Self::Answer => most.min(4),
+        }
+    }
+
     /// Values under a seed, by row, after a row (empty: from the first).
     pub async fn page(self, c: &mut Conn<'_>, seed: Uuid, after: &[u8], rows: u32) -> Result<Vec<Value>> {
         Ok(match self {

@@ -44,6 +44,7 @@ pub(super) async fn serve(manager: Arc<Manager>, id: ClusterId, cancel: Cancella
         let at_least = match outcome {
             Ok(Left::Deleted) => {
                 manager.wake.forget(id);
+                manager.clusters.forget(id);
                 return;
             }
             Ok(Left::Waiting) => {

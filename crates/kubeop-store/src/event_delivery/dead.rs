@@ -83,7 +83,8 @@ pub async fn expire(c: &mut Conn<'_>, now: Timestamp, why: &str, rows: u32) -> R
     let q = sql!(
         "UPDATE event_delivery SET claimed_by = NULL, dead_at = $1, last_error = COALESCE(last_error, $2) WHERE seq IN \
          (SELECT seq FROM event_delivery WHERE dead_at IS NULL AND give_up_at <= $1 \
-         AND (claimed_by IS NULL OR next_at <= $1) ORDER BY give_up_at, seq LIMIT $3) AND dead_at IS NULL"
+         AND (claimed_by IS NULL OR next_at <= $1) ORDER BY give_up_at, seq LIMIT $3) \
+         AND dead_at IS NULL AND give_up_at <= $1 AND (claimed_by IS NULL OR next_at <= $1)"
     );
     Ok(on!(c, x => sqlx::query(q)
         .bind(Ts::from(now))

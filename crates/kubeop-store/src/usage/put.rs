@@ -1,7 +1,7 @@
 //! Writing a batch of samples, all or nothing.
 
-use super::{HOUR_US, Sample, copy, sql};
-use crate::column::{Ts, clean};
+use super::{Sample, copy, sql};
+use crate::column::Ts;
 use crate::conn::answered;
 use crate::invoice::month;
 use crate::{Result, StoreError, Tx};
@@ -43,10 +43,11 @@ pub async fn put(tx: &mut Tx, batch: &[Sample], now: Timestamp) -> Result<Counts
     let mut rows: Vec<Row<'_>> = Vec::with_capacity(batch.len());
     for sample in batch {
         let figures = 0..=MAX_VALUE;
-        if sample.bucket.as_nanosecond() % (i128::from(HOUR_US) * 1000) != 0
+        if sample.bucket.as_second() % 3600 != 0
+            || sample.bucket.subsec_nanosecond() != 0
             || !figures.contains(&sample.cpu_milli)
             || !figures.contains(&sample.mem_mib)
-            || clean(&sample.source, usize::MAX) != sample.source
+            || sample.source.contains('\0')
         {
             return Err(StoreError::Defect("a sample that was not checked reached the store".to_owned()));
         }

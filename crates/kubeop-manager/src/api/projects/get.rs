@@ -23,10 +23,16 @@ pub async fn handle(
     ItemId(id): ItemId,
     Query(query): Query<ItemQuery>,
 ) -> ApiResult<Item<Answer>> {
-    let row = find(&mut caller.read().await?.conn(), caller.scope, &id).await?;
-    settle::wait(&caller.manager, objects::project_key(&row), query.wait()?).await?;
     let mut read = caller.read().await?;
-    let row = find(&mut read.conn(), caller.scope, &id).await?;
+    let mut row = find(&mut read.conn(), caller.scope, &id).await?;
+    let limit = query.wait()?;
+    if !limit.is_zero() {
+        // No connection is held while waiting.
+        drop(read);
+        settle::wait(&caller.manager, objects::project_key(&row), limit).await?;
+        read = caller.read().await?;
+        row = find(&mut read.conn(), caller.scope, &id).await?;
+    }
     let version = row.version;
     Ok(Item(answer(&mut read.conn(), row).await?, version))
 }
