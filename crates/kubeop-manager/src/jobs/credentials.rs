@@ -19,8 +19,11 @@ use tokio_util::sync::CancellationToken;
 
 const EVERY: Duration = Duration::from_mins(1);
 const PAGE: u32 = 200;
-/// How many clusters are asked at a time.
+/// How many clusters are asked at a time, and read at a time.
 const CLUSTERS: usize = 8;
+const CLUSTER_PAGE: u32 = 500;
+/// How long one may take: a silent cluster must not hold up the others' credentials.
+const LIMIT: Duration = Duration::from_secs(20);
 /// How long a Secret that could not be deleted is left before the next attempt.
 const RETRY: SignedDuration = SignedDuration::from_mins(2);
 
@@ -81,8 +84,12 @@ async fn collect_on(manager: &Manager, home: ClusterId, rows: Vec<IssuedKubeconf
         }
         Ok::<_, Error>(())
     };
-    if let Err(error) = collecting.await {
-        tracing::debug!(cluster = %home, error = %error.chain(), "failed to collect a cluster's kubeconfigs");
+    match tokio::time::timeout(LIMIT, collecting).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            tracing::debug!(cluster = %home, error = %error.chain(), "failed to collect a cluster's kubeconfigs");
+        }
+        Err(_) => tracing::debug!(cluster = %home, "its kubeconfigs are not collected: it does not answer"),
     }
     found.left = rows.iter().map(|row| row.id).filter(|id| !found.gone.contains(id)).collect();
     found
@@ -90,17 +97,28 @@ async fn collect_on(manager: &Manager, home: ClusterId, rows: Vec<IssuedKubeconf
 
 /// Deletes Secrets that expired on the clusters, also such as a process that was killed never recorded.
 async fn collect_unrecorded(manager: &Manager) -> Result<()> {
-    let rows = cluster::list(&mut manager.store.read().await?.conn(), &Page::first(1000)).await?;
-    for row in rows.into_iter().filter(|row| row.bootstrap_state == BootstrapState::Done) {
-        let collecting = async {
-            let client = manager.clusters.get(&manager.store, &row).await?.manager().await?;
-            credential::collect_expired(&client, clock::server_time(&client).await?).await
-        };
-        if let Err(error) = collecting.await {
-            tracing::debug!(cluster = %row.name, error = %error.chain(), "failed to collect expired Secrets");
-        }
+    let mut page = Page::first(CLUSTER_PAGE);
+    loop {
+        let rows = cluster::list(&mut manager.store.read().await?.conn(), &page).await?;
+        let next = rows.last().map(|row| (row.created_at, row.id.0));
+        stream::iter(rows.into_iter().filter(|row| row.bootstrap_state == BootstrapState::Done))
+            .for_each_concurrent(CLUSTERS, async |row| {
+                let collecting = async {
+                    let client = manager.clusters.get(&manager.store, &row).await?.manager().await?;
+                    credential::collect_expired(&client, clock::server_time(&client).await?).await
+                };
+                match tokio::time::timeout(LIMIT, collecting).await {
+                    Ok(Ok(_)) => {}
+                    Ok(Err(error)) => {
+                        tracing::debug!(cluster = %row.name, error = %error.chain(), "failed to collect expired Secrets");
+                    }
+                    Err(_) => tracing::debug!(cluster = %row.name, "expired Secrets are not collected: it does not answer"),
+                }
+            })
+            .await;
+        let Some(next) = next else { return Ok(()) };
+        page.after = Some(next);
     }
-    Ok(())
 }
 
 /// Deletes the Secret behind a kubeconfig.

@@ -8,6 +8,7 @@ use super::write::{self, Outcome};
 use super::{namespaces, worker};
 use crate::metrics::SyncLabels;
 use crate::state::Manager;
+use futures::FutureExt;
 use jiff::{SignedDuration, Timestamp};
 use kube::Client;
 use kubeop_cluster::error::{Trouble, trouble};
@@ -15,6 +16,7 @@ use kubeop_core::id::ClusterId;
 use kubeop_core::{Error, Result};
 use kubeop_store::cluster_object::{self, ClusterObject, Failure, Key, Settled, lock_order};
 use std::collections::{HashSet, VecDeque};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -128,7 +130,9 @@ impl Queue<'_> {
             let (manager, client) = (Arc::clone(self.manager), self.client.clone());
             self.writes.spawn(async move {
                 let started = Instant::now();
-                let outcome = write::bring(&manager, &client, &row).await;
+                // One object that we stumble over backs off like one that its cluster refuses.
+                let outcome = AssertUnwindSafe(write::bring(&manager, &client, &row)).catch_unwind().await;
+                let outcome = outcome.unwrap_or_else(|_| Err(Error::internal(format!("writing {row:?} panicked"))));
                 Done { row, took: started.elapsed(), outcome }
             });
         }

@@ -8,6 +8,7 @@ use crate::failure::Blocked;
 use kube::runtime::reflector::ObjectRef;
 use kubeop_cluster::cluster_dns;
 use kubeop_core::Error;
+use kubeop_core::name::Host;
 use kubeop_crds::conditions::reason;
 use kubeop_plan::Refusal;
 use kubeop_plan::dns_record::Entry;
@@ -53,6 +54,17 @@ pub(crate) async fn keep(ctx: &Context) {
     }
 }
 
+/// Top-level domains that are nobody's outside (RFC 2606, RFC 6761, RFC 6762, ICANN's `internal`).
+const TOPS: [&str; 5] = ["local", "test", "internal", "example", "localhost"];
+
+/// Whether a name is one that a stand-in may answer for: any other would take an outside name away from every pod of the cluster.
+fn is_stand_in(host: &Host) -> bool {
+    let mut labels = host.as_str().rsplit('.');
+    let (top, second) = (labels.next(), labels.next());
+    top.is_some_and(|top| TOPS.contains(&top))
+        || (second == Some("example") && matches!(top, Some("com" | "net" | "org")))
+}
+
 impl ClusterZone {
     /// Has the section looked at soon.
     pub(crate) fn look(&self) {
@@ -63,6 +75,14 @@ impl ClusterZone {
     pub(crate) async fn publish(&self, ctx: &Context, entry: &Entry) -> Result<(), Blocked> {
         self.decide(entry.host.as_str(), Some(entry.clone()));
         let own = self.settle(ctx).await?;
+        if !is_stand_in(&entry.host) {
+            let told = format!(
+                "host {} may be somebody's outside: the stand-in zone has names in .{} and example.com, .net and .org",
+                entry.host,
+                TOPS.join(", .")
+            );
+            return Err(Refusal::new(reason::HOST_NOT_ALLOWED, told).into());
+        }
         if own.hold(&entry.host) {
             let told = format!("host {} is one of the cluster's own names", entry.host);
             return Err(Refusal::new(reason::HOST_NOT_ALLOWED, told).into());
@@ -97,7 +117,9 @@ impl ClusterZone {
             let own = OwnZones::of(&dns.corefile);
             let changes: Changes<'_> = decided
                 .iter()
-                .map(|(host, entry)| (host.as_str(), entry.as_ref().filter(|entry| !own.hold(&entry.host))))
+                .map(|(host, entry)| {
+                    (host.as_str(), entry.as_ref().filter(|entry| is_stand_in(&entry.host) && !own.hold(&entry.host)))
+                })
                 .collect();
             let edited = edit(&dns.text, dns.form, &changes, held)?;
             if edited == dns.text {

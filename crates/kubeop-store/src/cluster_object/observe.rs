@@ -35,7 +35,8 @@ struct Row {
 }
 
 /// Records what was seen on a cluster at `at`, in the order seen: of one resource the last counts. What has no row is passed over, what is
-/// as recorded is not written, and what was recorded later than `at` stays. Returns how many rows were written.
+/// as recorded is not written. One writer at a time, by the cluster's lease, and the clocks of two are never compared: what comes last stands.
+/// Returns how many rows were written.
 pub async fn observe_many(c: &mut Conn<'_>, cluster_id: ClusterId, seen: &[Observation], at: Timestamp) -> Result<u64> {
     let q = c.pick(
         sql!(pg: "INSERT INTO cluster_observed (cluster_id, kind, entity_id, status, uid, observed_at) \
@@ -44,17 +45,15 @@ pub async fn observe_many(c: &mut Conn<'_>, cluster_id: ClusterId, seen: &[Obser
               JOIN cluster_object o ON o.cluster_id = $1 AND o.kind = v.kind AND o.entity_id = v.entity_id \
               ORDER BY o.kind, o.entity_id \
               ON CONFLICT (cluster_id, kind, entity_id) DO UPDATE \
-              SET status = excluded.status, uid = excluded.uid, observed_at = excluded.observed_at \
-              WHERE cluster_observed.observed_at <= excluded.observed_at \
-              AND (cluster_observed.status <> excluded.status OR cluster_observed.uid <> excluded.uid)"),
+              SET status = excluded.status, uid = excluded.uid, observed_at = GREATEST(cluster_observed.observed_at, excluded.observed_at) \
+              WHERE cluster_observed.status <> excluded.status OR cluster_observed.uid <> excluded.uid"),
         sql!(sqlite: "INSERT INTO cluster_observed (cluster_id, kind, entity_id, status, uid, observed_at) \
               SELECT o.cluster_id, o.kind, o.entity_id, v.value -> 'status', v.value ->> 'uid', $3 \
               FROM json_each($2) AS v JOIN cluster_object o ON o.cluster_id = $1 AND o.kind = v.value ->> 'kind' \
               AND o.entity_id = unhex(v.value ->> 'entity_id', '-') WHERE TRUE \
               ON CONFLICT (cluster_id, kind, entity_id) DO UPDATE \
-              SET status = excluded.status, uid = excluded.uid, observed_at = excluded.observed_at \
-              WHERE cluster_observed.observed_at <= excluded.observed_at \
-              AND (cluster_observed.status <> excluded.status OR cluster_observed.uid <> excluded.uid)"),
+              SET status = excluded.status, uid = excluded.uid, observed_at = MAX(cluster_observed.observed_at, excluded.observed_at) \
+              WHERE cluster_observed.status <> excluded.status OR cluster_observed.uid <> excluded.uid"),
     );
     let last: BTreeMap<(&'static str, Uuid), &Observation> =
         seen.iter().map(|one| ((one.kind.as_str(), one.entity_id), one)).collect();

@@ -147,7 +147,8 @@ struct Entity {
 }
 
 /// Wants the same version of these objects once more, at `due`: the cluster lost or changed what was applied. Of those that are to be deleted
-/// nothing new is wanted; they are looked at. Returns how many rows there were.
+/// nothing new is wanted; they are looked at. What is to be done sooner stays so, or somebody who edits without end would put it off without end.
+/// Returns how many rows there were.
 pub async fn again(
     c: &mut Conn<'_>,
     cluster_id: ClusterId,
@@ -163,10 +164,12 @@ pub async fn again(
               JOIN cluster_object o ON o.cluster_id = $1 AND o.kind = v.kind AND o.entity_id = v.entity_id \
               ORDER BY o.kind, o.cluster_id, o.entity_id FOR UPDATE OF o) \
               UPDATE cluster_object o SET wanted = CASE WHEN o.deleted THEN o.wanted ELSE o.wanted + 1 END, \
-              attempts = 0, next_attempt_at = $3, changed_at = CASE WHEN o.deleted THEN o.changed_at ELSE $3 END FROM locked \
+              attempts = 0, next_attempt_at = CASE WHEN o.wanted > o.applied OR o.deleted THEN LEAST(o.next_attempt_at, $3) ELSE $3 END, \
+              changed_at = CASE WHEN o.deleted THEN o.changed_at ELSE $3 END FROM locked \
               WHERE o.cluster_id = $1 AND o.kind = locked.kind AND o.entity_id = locked.entity_id"),
         sql!(sqlite: "UPDATE cluster_object SET wanted = CASE WHEN deleted THEN wanted ELSE wanted + 1 END, \
-              attempts = 0, next_attempt_at = $3, changed_at = CASE WHEN deleted THEN changed_at ELSE $3 END \
+              attempts = 0, next_attempt_at = CASE WHEN wanted > applied OR deleted THEN MIN(next_attempt_at, $3) ELSE $3 END, \
+              changed_at = CASE WHEN deleted THEN changed_at ELSE $3 END \
               FROM json_each($2) AS v \
               WHERE cluster_id = $1 AND kind = v.value ->> 'kind' AND entity_id = unhex(v.value ->> 'entity_id', '-')"),
     );
