@@ -142,7 +142,7 @@ async fn an_unreachable_or_untrusted_server_is_told_in_a_sentence_within_five_se
     }
     let metadata =
         Kubeconfig::new("https://169.254.169.254", None, ours.trust().clone(), ours.credential().clone()).unwrap();
-    assert!(connect(&metadata, &AddressPolicy::default()).is_err_and(|e| e.message().contains("link-local")));
+    assert!(connect(&metadata, &AddressPolicy::default()).is_err_and(|e| e.message().contains("metadata service")));
 }
 
 #[tokio::test]

@@ -15,14 +15,15 @@ use kubeop_core::month::Month;
 use sqlx::types::Json;
 use uuid::Uuid;
 
-/// Closes an open month; `None` if it is not open (any more): the transaction must be rolled back then, since it holds a number. The caller
-/// checked that its grace is over. Else it must be committed, or nothing happened.
+/// Closes an open month; `None` if it is not open (any more). The caller checked that its grace is over. The transaction must be
+/// committed, or nothing happened.
 ///
 /// # Errors
 /// As [`super::draft`]; `Unavailable` if others close for longer than the lock time-out.
 pub async fn close(tx: &mut Tx, due: Due, id: Uuid, now: Timestamp) -> Result<Option<Invoice>> {
     let c = &mut tx.conn();
-    let number = take_number(c).await?;
+    let number =
+        take_turn(c).await?.checked_add(1).ok_or_else(|| StoreError::Defect("no number is left".to_owned()))?;
     if !month::is_open(c, due).await? {
         return Ok(None);
     }
@@ -44,13 +45,15 @@ pub async fn close(tx: &mut Tx, due: Due, id: Uuid, now: Timestamp) -> Result<Op
     Ok(Some(invoice))
 }
 
-/// Holds the counter until the end, and takes the next number from it.
-async fn take_number(c: &mut Conn<'_>) -> Result<i64> {
-    let q = sql!("UPDATE invoice_counter SET last = last + 1 WHERE id = 1 RETURNING last");
+/// Holds the counter until the end; the last number given. The next is taken only with its invoice: a caller that commits without one leaves no gap.
+async fn take_turn(c: &mut Conn<'_>) -> Result<i64> {
+    let q = sql!("UPDATE invoice_counter SET last = last WHERE id = 1 RETURNING last");
     Ok(on!(c, x => sqlx::query_scalar(q).fetch_one(x).await)?)
 }
 
 async fn write(c: &mut Conn<'_>, row: &Tenant, invoice: &Invoice, number: i64) -> Result<()> {
+    let count = sql!("UPDATE invoice_counter SET last = $1 WHERE id = 1");
+    on!(c, x => sqlx::query(count).bind(number).execute(x).await.map(|_| ()))?;
     let q = sql!(
         "INSERT INTO invoice (tenant_id, month, id, number, tenant_name, currency, minor_digits, subtotal, adjustments, total, generated_at) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"

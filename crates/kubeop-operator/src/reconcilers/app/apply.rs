@@ -12,10 +12,11 @@ use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::networking::v1::Ingress;
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
-use kubeop_crds::{Certificate, DnsRecord};
+use kubeop_crds::{Certificate, DnsRecord, labels};
 use kubeop_plan::app::{Resources, ValidApp};
 use kubeop_plan::identity::OwnedBy;
 use kubeop_plan::{Applied, Object, Prepared};
+use std::collections::BTreeMap;
 
 pub(super) async fn apply(
     ctx: &Context,
@@ -95,14 +96,19 @@ async fn drop_if_known<K: Served + Tracked>(
     Ok(())
 }
 
-/// The Certificates of an App, by name.
+/// Whether the operator made it: what others made in an App's name is theirs to take away.
+fn is_made(marks: &BTreeMap<String, String>) -> bool {
+    marks.get(labels::MANAGED_BY).is_some_and(|by| by == labels::OPERATOR)
+}
+
+/// The Certificates made for an App, by name.
 pub(super) fn certificates_of(ctx: &Context, app_uid: &str) -> Vec<String> {
-    let held = ctx.stores.certificates.state_filter(|certificate| certificate.spec.owner.app_uid == app_uid);
+    let held = ctx.stores.certificates.state_filter(|one| one.spec.owner.app_uid == app_uid && is_made(one.labels()));
     held.iter().map(|certificate| certificate.name_any()).collect()
 }
 
-/// The hosts an App holds.
+/// The hosts held for an App.
 pub(super) fn hosts_held(ctx: &Context, app_uid: &str) -> Vec<String> {
-    let held = ctx.stores.records.state_filter(|record| record.spec.owner.app_uid == app_uid);
+    let held = ctx.stores.records.state_filter(|one| one.spec.owner.app_uid == app_uid && is_made(one.labels()));
     held.iter().map(|record| record.name_any()).collect()
 }
