@@ -64,7 +64,7 @@ pub async fn claim(
             "WITH due AS MATERIALIZED (",
             due!(),
             " FOR UPDATE SKIP LOCKED) UPDATE event_delivery SET claimed_by = $2, next_at = $3, attempts = attempts + 1 \
-             WHERE seq IN (SELECT seq FROM due) RETURNING ",
+             WHERE seq = ANY(ARRAY(SELECT seq FROM due)) RETURNING ",
             columns!()
         )),
         sql!(sqlite: concat!(
