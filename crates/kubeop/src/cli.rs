@@ -61,7 +61,7 @@ pub(crate) enum KeysCommand {
     Check(KeysArgs),
     /// Bring everything that is encrypted under `KUBEOP_KMS_MASTER_KEY`, with the key before given as `KUBEOP_KMS_MASTER_KEY_PREVIOUS`; managers that have
     /// both keys go on meanwhile. Killed, it goes on where it was when it is run again.
-    Rotate(KeysArgs),
+    Rotate(RotateArgs),
 }
 
 /// Options of `kubeop keys`.
@@ -73,6 +73,17 @@ pub(crate) struct KeysArgs {
     /// The master keys.
     #[command(flatten)]
     pub(crate) master: MasterArgs,
+}
+
+/// Options of `kubeop keys rotate`.
+#[derive(Args)]
+pub(crate) struct RotateArgs {
+    /// Database and keys.
+    #[command(flatten)]
+    pub(crate) keys: KeysArgs,
+    /// How long to leave the database to others after each transaction of a hundred values.
+    #[arg(long, value_name = "MILLISECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(..=60_000))]
+    pub(crate) pause: u64,
 }
 
 /// What `kubeop audit` does.

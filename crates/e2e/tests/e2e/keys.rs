@@ -145,7 +145,8 @@ async fn kill_in_the_middle(site: &Site, keys: &[(&str, u8)]) -> Result<bool> {
     let mut look = site.look().await?;
     let (before, _) = look.progress().await?;
     let fresh = look.number("SELECT count(*) FROM encryption_seed").await? == 1;
-    let mut command = site.command(&["keys", "rotate"], keys)?;
+    // Slow enough that it is seen in its middle however busy the machine is.
+    let mut command = site.command(&["keys", "rotate", "--pause", "2000"], keys)?;
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().context("cannot start kubeop keys")?;
     let start = Instant::now();
     loop {

@@ -44,6 +44,11 @@ pub fn cut<T>(rows: &mut Vec<T>, page: &Page, key: impl Fn(&T) -> (Timestamp, Uu
     rows.last().map(|row| encode(key(row)))
 }
 
+/// The cursor behind the last row of a page that ended early.
+pub fn behind<T>(rows: &[T], key: impl Fn(&T) -> (Timestamp, Uuid)) -> Option<String> {
+    rows.last().map(|row| encode(key(row)))
+}
+
 /// The answer: the page, and the same query with the next cursor.
 pub fn answer<T>(items: Vec<T>, uri: &Uri, cursor: Option<String>) -> PageAnswer<T> {
     let next = cursor.map(|cursor| {

@@ -19,12 +19,30 @@ use uuid::Uuid;
 
 /// Values of one transaction: few enough that no writer of a SQLite file notices.
 const BATCH: u32 = 100;
-/// Between transactions, so that other writers get their turn.
-const PAUSE: Duration = Duration::from_millis(10);
 /// How often a seed is gone through again because something was still written with it.
 const ROUNDS: u32 = 50;
 /// Before a seed is gone through again.
 const AGAIN: Duration = Duration::from_millis(200);
+
+/// How a rotation goes about it.
+pub struct Pace<T> {
+    /// Between transactions, so that other writers get their turn.
+    pub pause: Duration,
+    /// Hears what is done, after each transaction.
+    pub tell: T,
+}
+
+impl<T: FnMut(&Report)> Pace<T> {
+    /// The usual pace: 10 ms after each transaction.
+    pub fn usual(tell: T) -> Self {
+        Self { pause: Duration::from_millis(10), tell }
+    }
+
+    async fn step(&mut self, report: &Report) {
+        (self.tell)(report);
+        tokio::time::sleep(self.pause).await;
+    }
+}
 
 /// What was done.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,7 +65,7 @@ pub struct Report {
     pub damaged_seeds: Vec<Uuid>,
 }
 
-/// Rotates to the current master key. `tell` hears what is done, after each transaction.
+/// Rotates to the current master key.
 ///
 /// # Errors
 /// `Invalid` if a seed was wrapped by neither master key; whatever the database reports. What was done stays done.
@@ -56,16 +74,16 @@ pub async fn rotate(
     keyring: &Keyring,
     clock: &dyn Clock,
     ids: &dyn IdSource,
-    mut tell: impl FnMut(&Report),
+    mut pace: Pace<impl FnMut(&Report)>,
 ) -> Result<Report> {
     let mut report = Report::default();
     let Some(target) = target(store, keyring, clock, ids, &mut report).await? else { return Ok(report) };
-    tell(&report);
+    (pace.tell)(&report);
     let rows = encryption_seed::list(&mut store.read().await?.conn()).await?;
     for row in rows.iter().filter(|row| row.id != target.id) {
         let seed = keyring.seed(&mut store.read().await?.conn(), row.id).await?;
         match seed {
-            Some(seed) => retire(store, keyring, row, &seed, &target, &mut report, &mut tell).await?,
+            Some(seed) => retire(store, keyring, row, &seed, &target, &mut report, &mut pace).await?,
             // Gone since: another rotation removed it.
             None if gone(store, row.id).await? => {}
             None if row.master_key_id == keyring.masters().current().id() => {}
@@ -132,13 +150,13 @@ async fn retire(
     seed: &Seed,
     target: &Seed,
     report: &mut Report,
-    tell: &mut impl FnMut(&Report),
+    pace: &mut Pace<impl FnMut(&Report)>,
 ) -> Result<()> {
     for _ in 0..ROUNDS {
-        let walk = walk(store, seed, target, report, tell).await?;
+        let walk = walk(store, seed, target, report, pace).await?;
         if walk.raced == 0 && walk.unreadable == 0 && remove(store, row.id).await? {
             report.seeds_removed += 1;
-            tell(report);
+            (pace.tell)(report);
             return Ok(());
         }
         if walk.raced == 0 && (walk.unreadable > 0 || gone(store, row.id).await?) {
@@ -188,7 +206,7 @@ async fn walk(
     seed: &Seed,
     target: &Seed,
     report: &mut Report,
-    tell: &mut impl FnMut(&Report),
+    pace: &mut Pace<impl FnMut(&Report)>,
 ) -> Result<Walk> {
     let mut walk = Walk::default();
     for column in Column::ALL {
@@ -215,11 +233,10 @@ async fn walk(
                 Column::Kubeconfig => report.kubeconfigs += done,
                 Column::Answer => report.answers += done,
             }
-            tell(report);
-            tokio::time::sleep(PAUSE).await;
+            pace.step(report).await;
         }
     }
-    chain_ends(store, seed, target, &mut walk, report, tell).await?;
+    chain_ends(store, seed, target, &mut walk, report, pace).await?;
     Ok(walk)
 }
 
@@ -230,7 +247,7 @@ async fn chain_ends(
     target: &Seed,
     walk: &mut Walk,
     report: &mut Report,
-    tell: &mut impl FnMut(&Report),
+    pace: &mut Pace<impl FnMut(&Report)>,
 ) -> Result<()> {
     let mut after = None;
     loop {
@@ -254,7 +271,6 @@ async fn chain_ends(
         tx.commit().await?;
         after = Some(next);
         report.chain_ends += done;
-        tell(report);
-        tokio::time::sleep(PAUSE).await;
+        pace.step(report).await;
     }
 }

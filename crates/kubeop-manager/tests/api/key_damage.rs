@@ -11,7 +11,7 @@ use kubeop_core::authz::Role;
 use kubeop_core::clock::{Clock, SystemClock, SystemIds};
 use kubeop_core::id::{ClusterId, TenantId};
 use kubeop_manager::audit::{sealer, verify};
-use kubeop_manager::keys::rotate::rotate;
+use kubeop_manager::keys::rotate::{Pace, rotate};
 use kubeop_manager::keys::{MasterKeys, check, keyring};
 use kubeop_store::{Store, audit, cluster, encryption_seed, idempotency};
 use secrecy::SecretSlice;
@@ -152,7 +152,7 @@ both! {
         let key = |byte| SecretSlice::from(vec![byte; 32]);
         let masters = || MasterKeys::new(key(8), Some(key(7))).unwrap();
         let ring = keyring::open_existing(&store, masters()).await.unwrap();
-        let report = rotate(&store, &ring, &SystemClock, &SystemIds, |_| ()).await.unwrap();
+        let report = rotate(&store, &ring, &SystemClock, &SystemIds, Pace::usual(|_| ())).await.unwrap();
         assert_eq!((report.unreadable, report.seeds_removed, report.seeds_rewrapped), (2, 0, 1), "{report:?}");
         assert!(report.damaged_seeds.is_empty());
         // The old key is not needed; what was wrong still is, and is named.
@@ -169,7 +169,7 @@ both! {
         assert!(findings.iter().any(|one| one.what.contains("was not written by this installation's key")), "{findings:?}");
         // Again: nothing new is made, the same is named.
         let ring = keyring::open_existing(&store, masters()).await.unwrap();
-        let again = rotate(&store, &ring, &SystemClock, &SystemIds, |_| ()).await.unwrap();
+        let again = rotate(&store, &ring, &SystemClock, &SystemIds, Pace::usual(|_| ())).await.unwrap();
         assert_eq!((again.seed_made, again.unreadable, again.seeds_rewrapped, again.answers), (false, 2, 0, 0), "{again:?}");
     }
 
@@ -217,7 +217,7 @@ both! {
         let ring = keyring::open_existing(&store, both()).await.unwrap();
         let stopped = tokio::spawn({
             let store = store.clone();
-            async move { rotate(&store, &ring, &SystemClock, &SystemIds, |_| panic!("killed")).await }
+            async move { rotate(&store, &ring, &SystemClock, &SystemIds, Pace::usual(|_| panic!("killed"))).await }
         });
         assert!(stopped.await.is_err());
         behind_the_back(&store, &damage(1)).await;
@@ -226,11 +226,11 @@ both! {
         let three = add_cluster(&replica, "c").await.id;
         assert!(!opens(&replica, one).await && !opens(&replica, two).await && opens(&replica, three).await);
         let ring = keyring::open_existing(&store, both()).await.unwrap();
-        let report = rotate(&store, &ring, &SystemClock, &SystemIds, |_| ()).await.unwrap();
+        let report = rotate(&store, &ring, &SystemClock, &SystemIds, Pace::usual(|_| ())).await.unwrap();
         assert_eq!(report.damaged_seeds, [old], "the key before is still needed once it is restored");
         behind_the_back(&store, &damage(0)).await;
         let ring = keyring::open_existing(&store, both()).await.unwrap();
-        let report = rotate(&store, &ring, &SystemClock, &SystemIds, |_| ()).await.unwrap();
+        let report = rotate(&store, &ring, &SystemClock, &SystemIds, Pace::usual(|_| ())).await.unwrap();
         assert_eq!((report.kubeconfigs, report.seeds_removed, report.damaged_seeds.len()), (2, 1, 0), "{report:?}");
         let replica = Fixture::with_keys(store, 8, None).await;
         assert!(opens(&replica, one).await && opens(&replica, two).await && opens(&replica, three).await);

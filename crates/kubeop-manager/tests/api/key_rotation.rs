@@ -11,7 +11,7 @@ use kubeop_core::authz::Role;
 use kubeop_core::clock::{Clock, SystemClock, SystemIds};
 use kubeop_manager::audit::{sealer, verify};
 use kubeop_manager::config::Config;
-use kubeop_manager::keys::rotate::{Report, rotate};
+use kubeop_manager::keys::rotate::{Pace, Report, rotate};
 use kubeop_manager::keys::{Keyring, MasterKeys, check, keyring};
 use kubeop_manager::{Deps, run};
 use kubeop_store::{Store, cluster, encryption_seed};
@@ -34,7 +34,7 @@ async fn ring(store: &Store, current: u8, previous: Option<u8>) -> Keyring {
 /// Rotates to `current` as a process of its own would.
 async fn rotated(store: &Store, current: u8, previous: u8) -> Report {
     let ring = ring(store, current, Some(previous)).await;
-    rotate(store, &ring, &SystemClock, &SystemIds, |_| ()).await.unwrap()
+    rotate(store, &ring, &SystemClock, &SystemIds, Pace::usual(|_| ())).await.unwrap()
 }
 
 async fn post(fixture: &Fixture, key: &str, project: &str) -> Answer {
@@ -171,7 +171,7 @@ both! {
                 tokio::spawn(async move {
                     let ring = ring(&store, next, Some(key)).await;
                     let tell = |_: &Report| assert!(seen.fetch_add(1, Ordering::Relaxed) + 1 < point, "killed");
-                    rotate(&store, &ring, &SystemClock, &SystemIds, tell).await.unwrap()
+                    rotate(&store, &ring, &SystemClock, &SystemIds, Pace::usual(tell)).await.unwrap()
                 })
             };
             let killed = crashing.await.is_err();
@@ -217,8 +217,8 @@ both! {
         // Both were started while the old seed was the newest; of the two keys one wins.
         let (one, other) = (ring(&store, 8, Some(7)).await, ring(&store, 9, Some(7)).await);
         let (one, other) = tokio::join!(
-            rotate(&store, &one, &SystemClock, &SystemIds, |_| ()),
-            rotate(&store, &other, &SystemClock, &SystemIds, |_| ())
+            rotate(&store, &one, &SystemClock, &SystemIds, Pace::usual(|_| ())),
+            rotate(&store, &other, &SystemClock, &SystemIds, Pace::usual(|_| ()))
         );
         let (won, refused) = if one.is_ok() { (8, other) } else { (9, one) };
         let refused = refused.err().unwrap();

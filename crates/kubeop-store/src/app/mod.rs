@@ -6,7 +6,7 @@ mod list;
 mod read;
 mod write;
 
-pub use list::list;
+pub use list::{Listed, list, list_page};
 pub use read::{AppSpec, by_name, count, count_by_tenant, count_in_project, get, get_many, specs};
 pub use write::{insert, mark_deleting, remove, update};
 

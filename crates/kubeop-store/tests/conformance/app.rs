@@ -127,6 +127,27 @@ both! {
         assert_eq!(seen, rows);
     }
 
+    async fn a_page_of_large_apps_ends_early_and_the_next_goes_on(store) {
+        let (_, _, projects) = add_tree(&store, 1, 1).await;
+        let large = |n| App { spec: json!({"delivery": {"text": "x".repeat(1 << 20)}}), ..one(&projects[0], n) };
+        let rows: Vec<App> = (1..=9).map(large).collect();
+        add(&store, &rows).await;
+        let (mut seen, mut pages, mut page) = (Vec::new(), 0, Page::first(100));
+        loop {
+            let mut read = store.read().await.unwrap();
+            let found = app::list_page(&mut read.conn(), all(), &Filter::default(), &page).await.unwrap();
+            page.after = found.rows.last().map(|last| (last.created_at, last.id.0));
+            pages += 1;
+            seen.extend(found.rows);
+            if !found.is_cut {
+                break;
+            }
+        }
+        assert_eq!(pages, 3, "four of a megabyte each, and the rest");
+        assert_eq!(seen.len(), rows.len());
+        assert!(seen.iter().zip(&rows).all(|(one, other)| one.id == other.id), "in order, none twice");
+    }
+
     async fn a_change_needs_the_version_it_was_made_from(store) {
         let (_, _, projects) = add_tree(&store, 1, 1).await;
         add(&store, &[one(&projects[0], 1)]).await;

@@ -2,15 +2,16 @@
 //!
 //! Invariant: a key is printed by `generate` alone; what was done and found is on stdout, a line each.
 
-use crate::cli::KeysArgs;
+use crate::cli::{KeysArgs, RotateArgs};
 use crate::config::DatabaseArgs;
 use crate::keys;
 use anyhow::{Context, bail};
 use kubeop_core::clock::{SystemClock, SystemIds};
-use kubeop_manager::keys::rotate::{Report, rotate as rotate_all};
+use kubeop_manager::keys::rotate::{Pace, Report, rotate as rotate_all};
 use kubeop_manager::keys::{MasterKeys, check as checks, keyring};
 use kubeop_store::{Options, Store};
 use secrecy::ExposeSecret;
+use std::time::Duration;
 
 /// Prints a new key.
 pub(crate) fn generate() -> anyhow::Result<()> {
@@ -74,7 +75,7 @@ pub(crate) async fn check(args: KeysArgs) -> anyhow::Result<()> {
 }
 
 /// Rotates the master key.
-pub(crate) async fn rotate(args: KeysArgs) -> anyhow::Result<()> {
+pub(crate) async fn rotate(RotateArgs { keys: args, pause }: RotateArgs) -> anyhow::Result<()> {
     let masters = masters(&args)?;
     let id = masters.current().id().to_owned();
     let store = current(Store::open_beside(&args.database.existing(), Options::default()).await).await?;
@@ -87,7 +88,8 @@ pub(crate) async fn rotate(args: KeysArgs) -> anyhow::Result<()> {
             "rotating the master key"
         );
     };
-    let done = rotate_all(&store, &keyring, &SystemClock, &SystemIds, tell).await?;
+    let pace = Pace { pause: Duration::from_millis(pause), tell };
+    let done = rotate_all(&store, &keyring, &SystemClock, &SystemIds, pace).await?;
     store.close().await;
     if done == Report::default() {
         println!("there is nothing to rotate: whatever is encrypted is under master key {id}, and no other is needed");
