@@ -13,8 +13,12 @@ const NANO: i128 = 1_000_000_000;
 const MAX_NANOS: i128 = (i64::MAX as i128) * NANO;
 /// Longer texts are refused before they are looked at.
 const MAX_LENGTH: usize = 64;
-/// Digits after the point that are evaluated; what follows only decides the rounding up.
-const MAX_FRACTION: usize = 18;
+/// The largest decimal exponent, either way. Kubernetes' own parser computes with whatever it is given, cut to 32 bits: what is far out of
+/// range there costs minutes of the API server's time, or means another amount than it says.
+const MAX_EXPONENT: i64 = 99;
+/// Why what is written without a fault in form is refused all the same.
+const OUT_OF_RANGE: &str = "the largest amount is 2^63-1";
+const FORM: &str = "a number with an optional suffix is needed, as in 500m, 2 or 8Gi";
 
 /// An amount of a resource: `500m`, `8Gi`, `1e3`, `0.5`.
 #[derive(Clone)]
@@ -25,77 +29,34 @@ pub struct Quantity {
 
 impl Quantity {
     /// Parses the full grammar: sign, decimal number, then a binary (`Ki`..`Ei`) or decimal (`n`..`E`) suffix or a decimal exponent.
-    /// Finer than nano is rounded away from zero, as Kubernetes does; more than 2^63 - 1 is refused.
+    /// Every digit counts; finer than nano is rounded away from zero, as Kubernetes does; more than 2^63 - 1 is refused, and so is an exponent
+    /// beyond 99 either way.
     pub fn parse(text: &str) -> Result<Self> {
-        let refuse = |why: &str| Error::invalid(format!("{:?} is not a resource quantity: {why}", shorten(text)));
-        let form = "a number with an optional suffix is needed, as in 500m, 2 or 8Gi";
-        if text.len() > MAX_LENGTH {
-            return Err(refuse("at most 64 characters are allowed"));
-        }
-        let (negative, unsigned) = match text.as_bytes().first() {
-            Some(b'-') => (true, text.get(1..).unwrap_or_default()),
-            Some(b'+') => (false, text.get(1..).unwrap_or_default()),
-            _ => (false, text),
-        };
-        let end = unsigned.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(unsigned.len());
-        let (number, suffix) = unsigned.split_at(end);
-        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-        if (whole.is_empty() && fraction.is_empty()) || fraction.contains('.') {
-            return Err(refuse(form));
-        }
-        let (power_of_ten, shift) = scale(suffix).ok_or_else(|| refuse(form))?;
-        let out_of_range = || refuse("the largest amount is 2^63-1");
-
-        let cut = fraction.len().min(MAX_FRACTION);
-        let (kept, rest) = fraction.split_at(cut);
-        let mut digits: i128 = 0;
-        for byte in whole.bytes().chain(kept.bytes()) {
-            digits =
-                digits.checked_mul(10).and_then(|d| d.checked_add(i128::from(byte - b'0'))).ok_or_else(out_of_range)?;
-        }
-        let sticky = rest.bytes().any(|b| b != b'0');
-        // value = digits * 10^power_of_ten * 2^shift / 10^cut, in nano-units
-        let exponent = power_of_ten + 9 - i64::try_from(cut).unwrap_or(0);
-        let mut nanos = digits.checked_mul(1_i128 << shift).ok_or_else(out_of_range)?;
-        let mut inexact = sticky;
-        if digits == 0 && !sticky {
-            nanos = 0;
-        } else if exponent >= 0 {
-            let factor = u32::try_from(exponent).ok().and_then(|e| 10_i128.checked_pow(e)).ok_or_else(out_of_range)?;
-            nanos = nanos.checked_mul(factor).ok_or_else(out_of_range)?;
-        } else {
-            let divisor = u32::try_from(-exponent).ok().and_then(|e| 10_i128.checked_pow(e));
-            // A divisor out of range leaves nothing but the rounding up.
-            inexact |= divisor.is_none_or(|divisor| nanos % divisor != 0);
-            nanos = divisor.map_or(0, |divisor| nanos / divisor);
-        }
-        if inexact {
-            nanos = nanos.checked_add(1).ok_or_else(out_of_range)?;
-        }
-        if nanos > MAX_NANOS {
-            return Err(out_of_range());
-        }
-        Ok(Self { text: text.to_owned(), nanos: if negative { -nanos } else { nanos } })
+        let nanos = read(text)
+            .map_err(|why| Error::invalid(format!("{:?} is not a resource quantity: {why}", shorten(text))))?;
+        Ok(Self { text: text.to_owned(), nanos })
     }
 
-    /// An amount in nano-units, written canonically: with the largest decimal suffix of `n`, `u`, `m` or none that keeps it exact.
+    /// An amount in nano-units, written with the largest of the units `n`, `u`, `m` or none that keeps it exact.
     pub fn from_nanos(nanos: i128) -> Self {
-        let text = [(NANO, ""), (1_000_000, "m"), (1_000, "u"), (1, "n")]
-            .into_iter()
-            .find(|(unit, _)| nanos % unit == 0)
-            .map_or_else(|| nanos.to_string(), |(unit, suffix)| format!("{}{suffix}", nanos / unit));
-        Self { text, nanos }
+        Self { text: written(nanos, &SMALL), nanos }
     }
 
     /// An amount in nano-units, written with the largest binary suffix that keeps it exact (for bytes), else as [`Quantity::from_nanos`].
     pub fn from_nanos_binary(nanos: i128) -> Self {
-        [(1_i128 << 40, "Ti"), (1 << 30, "Gi"), (1 << 20, "Mi"), (1 << 10, "Ki")]
-            .into_iter()
-            .find(|(unit, _)| nanos != 0 && nanos % (unit * NANO) == 0)
-            .map_or_else(
-                || Self::from_nanos(nanos),
-                |(unit, suffix)| Self { text: format!("{}{suffix}", nanos / (unit * NANO)), nanos },
-            )
+        let units = BINARY.map(|(shift, suffix)| (NANO << shift, suffix));
+        let binary = nanos != 0 && units.iter().any(|(unit, _)| nanos % unit == 0);
+        Self { text: if binary { written(nanos, &units) } else { written(nanos, &SMALL) }, nanos }
+    }
+
+    /// The amount as Kubernetes writes it back (`CanonicalizeBytes`): the largest suffix without a fraction, binary ones where it was written
+    /// with one. What goes into a cluster's objects is this, so that nothing there depends on how two parsers read a text.
+    pub fn canonical(&self) -> String {
+        if self.is_binary() && self.nanos.abs() >= NANO << 10 && self.nanos % NANO == 0 {
+            let units = BINARY.map(|(shift, suffix)| (NANO << shift, suffix));
+            return written(self.nanos, &units);
+        }
+        written(self.nanos, &DECIMAL)
     }
 
     /// The amount in nano-units.
@@ -114,9 +75,91 @@ impl Quantity {
     }
 }
 
-/// The power of ten and of two a suffix stands for; `None` for an unknown one.
-fn scale(suffix: &str) -> Option<(i64, u32)> {
-    Some(match suffix {
+/// Nano-units of decimal units up to one.
+const SMALL: [(i128, &str); 4] = [(NANO, ""), (1_000_000, "m"), (1_000, "u"), (1, "n")];
+/// Nano-units of all decimal units.
+const DECIMAL: [(i128, &str); 10] = [
+    (NANO * 1_000_000_000_000_000_000, "E"),
+    (NANO * 1_000_000_000_000_000, "P"),
+    (NANO * 1_000_000_000_000, "T"),
+    (NANO * 1_000_000_000, "G"),
+    (NANO * 1_000_000, "M"),
+    (NANO * 1_000, "k"),
+    (NANO, ""),
+    (1_000_000, "m"),
+    (1_000, "u"),
+    (1, "n"),
+];
+/// Binary units: powers of two.
+const BINARY: [(u32, &str); 7] = [(60, "Ei"), (50, "Pi"), (40, "Ti"), (30, "Gi"), (20, "Mi"), (10, "Ki"), (0, "")];
+
+/// An amount in the first of `units` that keeps it exact.
+fn written(nanos: i128, units: &[(i128, &str)]) -> String {
+    if nanos == 0 {
+        return "0".to_owned();
+    }
+    let fits = units.iter().find(|(unit, _)| nanos % unit == 0);
+    fits.map_or_else(|| format!("{nanos}n"), |(unit, suffix)| format!("{}{suffix}", nanos / unit))
+}
+
+/// The nano-units of a text, or why it has none.
+fn read(text: &str) -> std::result::Result<i128, &'static str> {
+    if text.len() > MAX_LENGTH {
+        return Err("at most 64 characters are allowed");
+    }
+    let (negative, unsigned) = match text.as_bytes().first() {
+        Some(b'-') => (true, text.get(1..).unwrap_or_default()),
+        Some(b'+') => (false, text.get(1..).unwrap_or_default()),
+        _ => (false, text),
+    };
+    let end = unsigned.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(unsigned.len());
+    let (number, suffix) = unsigned.split_at(end);
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    if (whole.is_empty() && fraction.is_empty()) || fraction.contains('.') {
+        return Err(FORM);
+    }
+    let (power, shift) = scale(suffix)?;
+    let digits: Vec<u8> =
+        whole.bytes().chain(fraction.bytes()).map(|digit| digit - b'0').skip_while(|d| *d == 0).collect();
+    // The value is digits * 10^point * 2^shift nano-units.
+    let point = power + 9 - i64::try_from(fraction.len()).unwrap_or(i64::MAX);
+    let below = usize::try_from(point.saturating_neg()).unwrap_or(0);
+    let (above, rest) = digits.split_at(digits.len().saturating_sub(below));
+    let mut nanos = decimal(above, u32::try_from(point).unwrap_or(0))
+        .and_then(|n| n.checked_mul(1 << shift))
+        .ok_or(OUT_OF_RANGE)?;
+    let (carried, inexact) = shifted_fraction(rest, below, shift);
+    nanos = nanos.checked_add(carried + i128::from(inexact)).filter(|nanos| *nanos <= MAX_NANOS).ok_or(OUT_OF_RANGE)?;
+    Ok(if negative { -nanos } else { nanos })
+}
+
+/// Digits and so many zeros behind them, as a number.
+fn decimal(digits: &[u8], zeros: u32) -> Option<i128> {
+    let value =
+        digits.iter().try_fold(0_i128, |value, digit| value.checked_mul(10)?.checked_add(i128::from(*digit)))?;
+    if value == 0 { Some(0) } else { value.checked_mul(10_i128.checked_pow(zeros)?) }
+}
+
+/// `0.000digits`, with `places` places, times 2^shift: the whole part, and whether anything is left behind the point. By doubling in decimal,
+/// so that nothing is rounded on the way; the whole part stays below 2^shift.
+fn shifted_fraction(digits: &[u8], places: usize, shift: u32) -> (i128, bool) {
+    let mut fraction = vec![0; places.saturating_sub(digits.len())];
+    fraction.extend_from_slice(digits);
+    let mut whole = 0;
+    for _ in 0..shift {
+        let mut carry = 0;
+        for digit in fraction.iter_mut().rev() {
+            let doubled = *digit * 2 + carry;
+            (*digit, carry) = (doubled % 10, doubled / 10);
+        }
+        whole = whole * 2 + i128::from(carry);
+    }
+    (whole, fraction.iter().any(|digit| *digit != 0))
+}
+
+/// The power of ten and of two a suffix stands for.
+fn scale(suffix: &str) -> std::result::Result<(i64, u32), &'static str> {
+    Ok(match suffix {
         "" => (0, 0),
         "n" => (-9, 0),
         "u" => (-6, 0),
@@ -134,13 +177,13 @@ fn scale(suffix: &str) -> Option<(i64, u32)> {
         "Pi" => (0, 50),
         "Ei" => (0, 60),
         _ => {
-            let exponent = suffix.strip_prefix(['e', 'E'])?;
+            let exponent = suffix.strip_prefix(['e', 'E']).ok_or(FORM)?;
             let digits = exponent.strip_prefix(['+', '-']).unwrap_or(exponent);
             if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
-                return None;
+                return Err(FORM);
             }
-            // Past i32 the value is out of range or vanishes; saturating keeps both true.
-            let size = digits.parse::<i64>().unwrap_or(i64::from(i32::MAX)).min(i64::from(i32::MAX));
+            let size = digits.parse::<i64>().ok().filter(|size| *size <= MAX_EXPONENT);
+            let size = size.ok_or("an exponent of -99 to 99 is allowed")?;
             (if exponent.starts_with('-') { -size } else { size }, 0)
         }
     })
@@ -230,8 +273,18 @@ mod tests {
             ("0.1n", 1),
             ("-0.1n", -1),
             ("1n", 1),
-            ("0e2147483648", 0),
-            ("1e-2147483648", 1),
+            ("0e99", 0),
+            ("1e-99", 1),
+            ("1e-03", 1_000_000),
+            ("00000000000000000000000000000000000000000000000000000000001", NANO),
+            // What Kubernetes makes of them (kubectl 1.36): every digit counts.
+            ("0.00000000000000000001e20", NANO),
+            ("0.0000000000000000001e23", 10_000 * NANO),
+            ("0.0000000000000000019Ei", 2_190_550_859),
+            ("0.0000000000000000019E", 1_900_000_000),
+            ("0.000000000001Ki", 2),
+            (".0001Ki", 102_400_000),
+            ("200000000000000000000000000000000000000e-30", 200_000_000 * NANO),
             ("9223372036854775807", MAX_NANOS),
             ("0.0000000000000000000000001", 1),
         ] {
@@ -251,6 +304,13 @@ mod tests {
             "1gi",
             "0x10",
             "1e2147483648",
+            "1e-2147483648",
+            "0e2147483648",
+            "10000e-4294967296",
+            "1e-100",
+            "1e20",
+            "1e99",
+            "0.0000000000000000000000000000000000000000000000000000001e99",
             "1_000",
             "١",
             "9223372036854775808",
@@ -273,7 +333,60 @@ mod tests {
         assert!(Quantity::parse("1G").unwrap() < Quantity::parse("1Gi").unwrap());
     }
 
+    #[test]
+    fn canonical_is_what_kubernetes_writes_back() {
+        for (text, canonical) in [
+            ("0", "0"),
+            ("0Ki", "0"),
+            ("0.5", "500m"),
+            ("1000m", "1"),
+            ("1000", "1k"),
+            ("1500", "1500"),
+            ("1e3", "1k"),
+            ("4000", "4k"),
+            ("1024Mi", "1Gi"),
+            ("1025Ki", "1025Ki"),
+            ("1024", "1024"),
+            ("0.5Ki", "512"),
+            ("1.5Gi", "1536Mi"),
+            ("2048Pi", "2Ei"),
+            ("1.0001Ki", "1024102400u"),
+            ("-2048Ki", "-2Mi"),
+            ("9223372036854775807", "9223372036854775807"),
+            ("1n", "1n"),
+            ("1000000E-6", "1"),
+        ] {
+            assert_eq!(Quantity::parse(text).unwrap().canonical(), canonical, "{text}");
+        }
+    }
+
     proptest! {
+        /// Against arithmetic that is slow and obvious: whole numbers of 10^-99 units.
+        #[test]
+        fn every_digit_counts(whole in "[0-9]{0,10}", fraction in "[0-9]{0,24}", suffix in 0usize..16) {
+            prop_assume!(!whole.is_empty() || !fraction.is_empty());
+            let suffixes = ["", "n", "u", "m", "k", "M", "G", "Ki", "Mi", "Gi", "Ti", "e3", "E-9", "e-15", "e5", "P"];
+            let text = format!("{whole}.{fraction}{}", suffixes[suffix]);
+            let (power, shift) = scale(suffixes[suffix]).unwrap();
+            let number: u128 = format!("0{whole}{fraction}").parse().unwrap();
+            let (n, d) = (number.checked_mul(1 << shift), power + 9 - i64::try_from(fraction.len()).unwrap());
+            let expected = n.and_then(|n| if d >= 0 {
+                n.checked_mul(10_u128.checked_pow(u32::try_from(d).unwrap())?)
+            } else {
+                Some(n.div_ceil(10_u128.pow(u32::try_from(-d).unwrap())))
+            });
+            if let Some(expected) = expected {
+                let found = Quantity::parse(&text).ok().map(|q| q.nanos().unsigned_abs());
+                prop_assert_eq!(found, Some(expected).filter(|e| *e <= MAX_NANOS.unsigned_abs()), "{}", text);
+            }
+        }
+
+        #[test]
+        fn canonical_reads_back(nanos in -MAX_NANOS..MAX_NANOS, binary in any::<bool>()) {
+            let quantity = if binary { Quantity::from_nanos_binary(nanos) } else { Quantity::from_nanos(nanos) };
+            prop_assert_eq!(Quantity::parse(&quantity.canonical()).unwrap().nanos(), nanos);
+        }
+
         #[test]
         fn no_text_panics(text in ".{0,80}") {
             let _ = Quantity::parse(&text);

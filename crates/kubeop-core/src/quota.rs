@@ -3,6 +3,7 @@
 //! Invariant: keys are canonical (`cpu` is `requests.cpu`), amounts exact and never negative; a grant that passes [`grant`] keeps the sum within the envelope.
 
 use crate::id::shorten;
+use crate::name::Label;
 use crate::quantity::Quantity;
 use crate::{Error, Result};
 use std::collections::BTreeMap;
@@ -13,6 +14,9 @@ pub const PROJECTS: &str = "projects";
 pub const CPU: &str = "requests.cpu";
 /// Canonical key of memory requests.
 pub const MEMORY: &str = "requests.memory";
+
+/// Keys of one project or envelope at most.
+const MAX_KEYS: usize = 100;
 
 /// Amounts by canonical ResourceQuota key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,27 +46,62 @@ const OBJECT_COUNTS: [&str; 10] = [
     PROJECTS,
 ];
 
+/// What compute keys are about, of Kubernetes' own resources; `storage` is requested only.
+const COMPUTE: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
+
 fn check_key(key: &str) -> Result<()> {
-    let tail_ok = |tail: &str| {
-        !tail.is_empty()
-            && tail.len() <= 190
-            && tail.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b'/'))
+    let known = match key.split_once(['.', '/']) {
+        _ if OBJECT_COUNTS.contains(&key) => true,
+        Some(("requests", "storage")) => true,
+        Some((kind @ ("requests" | "limits"), resource)) => {
+            COMPUTE.contains(&resource) || is_huge_pages(resource) || kind == "requests" && is_qualified(resource)
+        }
+        Some(("count", resource)) => is_name(resource, 63),
+        _ => key.split_once(".storageclass.storage.k8s.io/").is_some_and(|(class, resource)| {
+            is_domain(class) && matches!(resource, "requests.storage" | "persistentvolumeclaims")
+        }),
     };
-    let known = OBJECT_COUNTS.contains(&key)
-        || ["requests.", "limits.", "count/"].iter().any(|head| key.strip_prefix(head).is_some_and(tail_ok))
-        || key.contains(".storageclass.storage.k8s.io/") && tail_ok(key);
     if known {
         return Ok(());
     }
     Err(Error::invalid(format!(
-        "{:?} is not a quota key: cpu, memory, storage, pods, projects or a ResourceQuota key such as limits.cpu or count/jobs.batch is needed",
+        "{:?} is not a quota key: cpu, memory, storage, pods, projects or a ResourceQuota key such as limits.cpu, requests.example.com/gpu or count/jobs.batch is needed",
         shorten(key)
     )))
 }
 
+fn is_huge_pages(resource: &str) -> bool {
+    resource.strip_prefix("hugepages-").is_some_and(|size| is_name(size, 40))
+}
+
+/// `domain/name`, as extended resources are named (Kubernetes "Extended Resources"); `kubernetes.io` has none of them.
+fn is_qualified(resource: &str) -> bool {
+    resource.split_once('/').is_some_and(|(domain, name)| {
+        is_domain(domain) && !domain.ends_with("kubernetes.io") && is_name(name, 63 - "requests.".len())
+    })
+}
+
+/// A DNS-1123 subdomain.
+fn is_domain(text: &str) -> bool {
+    text.len() <= 180 && text.split('.').all(|label| Label::parse(label).is_ok())
+}
+
+/// The name part of a qualified name: alphanumeric at both ends, `-`, `_` and `.` within.
+fn is_name(text: &str, longest: usize) -> bool {
+    let ends = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
+    let bytes = text.as_bytes();
+    text.len() <= longest
+        && ends(bytes.first())
+        && ends(bytes.last())
+        && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+}
+
 /// Whether amounts under this canonical key are whole numbers of objects.
 fn is_count(key: &str) -> bool {
-    OBJECT_COUNTS.contains(&key) || key.starts_with("count/")
+    OBJECT_COUNTS.contains(&key)
+        || key.starts_with("count/")
+        || key.ends_with("/persistentvolumeclaims")
+        || key.strip_prefix("requests.").is_some_and(|resource| resource.contains('/'))
 }
 
 impl Quotas {
@@ -84,14 +123,29 @@ impl Quotas {
             }
             if quotas.insert(canonical.to_owned(), amount).is_some() {
                 return Err(Error::invalid(format!(
-                    "{key}: given twice, since {key:?} and {canonical:?} mean the same"
+                    "{key}: given twice, since all spellings of {canonical:?} mean the same"
                 )));
             }
-            if quotas.len() > 100 {
-                return Err(Error::invalid("at most 100 quota keys are allowed"));
-            }
         }
-        Ok(Self(quotas))
+        Self(quotas).bounded()
+    }
+
+    fn bounded(self) -> Result<Self> {
+        if self.0.len() > MAX_KEYS {
+            return Err(Error::invalid(format!(
+                "at most {MAX_KEYS} quota keys are allowed, those of the envelope included"
+            )));
+        }
+        Ok(self)
+    }
+
+    /// These amounts, and of other keys those of `others`.
+    #[must_use]
+    pub fn or(mut self, others: &Self) -> Self {
+        for (key, amount) in &others.0 {
+            self.0.entry(key.clone()).or_insert_with(|| amount.clone());
+        }
+        self
     }
 
     /// The amount under a canonical key.
@@ -129,6 +183,8 @@ pub struct Request<'a> {
     pub others: &'a [Quotas],
     /// The project's own quotas; `None` gives it a slice.
     pub asked: Option<&'a Quotas>,
+    /// What the project holds already, which it may keep whatever became of the ceiling; empty for a new one.
+    pub held: &'a Quotas,
     /// The ceiling of one project (`quotaMax`).
     pub ceiling: &'a Quotas,
 }
@@ -138,13 +194,13 @@ pub struct Request<'a> {
 /// # Errors
 /// `quota overflow: ...` with asked, granted and envelope; a message with both numbers above the ceiling.
 pub fn grant(request: &Request<'_>) -> Result<Quotas> {
-    let Request { envelope, others, asked, ceiling } = *request;
+    let Request { envelope, others, asked, held, ceiling } = *request;
     let mut granted = Quotas::default();
     if let Some(asked) = asked {
         if asked.get(PROJECTS).is_some() {
             return Err(Error::invalid("quotas.projects: a project cannot hold projects; set it on the tenant"));
         }
-        check_ceiling(asked, ceiling)?;
+        check_growth(asked, held, ceiling)?;
         granted = asked.clone();
     }
     for (key, limit) in envelope.iter() {
@@ -158,21 +214,44 @@ pub fn grant(request: &Request<'_>) -> Result<Quotas> {
             }
             continue;
         }
-        let held = sum(others, key);
+        let taken = sum(others, key);
         if let Some(amount) = granted.get(key) {
-            if held.saturating_add(amount.nanos()) > limit.nanos() {
-                return Err(overflow(key, amount, held, limit));
+            if taken.saturating_add(amount.nanos()) > limit.nanos() {
+                return Err(overflow(key, amount, taken, limit));
             }
             continue;
         }
-        let slice = quarter(key, limit.nanos() - held);
-        if slice <= 0 {
-            return Err(overflow(key, &Quantity::from_nanos(0), held, limit));
-        }
+        let slice = slice(key, limit, taken).ok_or_else(|| overflow(key, &Quantity::from_nanos(0), taken, limit))?;
         let slice = ceiling.get(key).map_or(slice, |max| slice.min(max.nanos()));
         granted.set(key, written_like(limit, slice));
     }
-    Ok(granted)
+    granted.bounded()
+}
+
+/// What projects hold once every key of the envelope is limited in each of them: a key that a project does not name counts with what the cluster
+/// gives it anyway (`implied`), and where that is nothing, it gets a slice of what is free. In the order of `granted`.
+///
+/// # Errors
+/// As [`check_envelope`], also when nothing is free for such a slice.
+pub fn complete(envelope: &Quotas, granted: &[Quotas], implied: &Quotas) -> Result<Vec<Quotas>> {
+    let limited: Quotas = Quotas(
+        implied.0.iter().filter(|(key, _)| envelope.get(key).is_some()).map(|(k, v)| (k.clone(), v.clone())).collect(),
+    );
+    let mut all: Vec<Quotas> = granted.iter().map(|one| one.clone().or(&limited)).collect();
+    check_envelope(envelope, &all)?;
+    for (key, limit) in envelope.iter().filter(|(key, _)| *key != PROJECTS) {
+        let mut taken = sum(&all, key);
+        for one in all.iter_mut().filter(|one| one.get(key).is_none()) {
+            let slice = slice(key, limit, taken).ok_or_else(|| {
+                Error::invalid(format!(
+                    "quotas: envelope {key} {limit} leaves nothing for a project that has no {key} yet: set it there first"
+                ))
+            })?;
+            taken = taken.saturating_add(slice);
+            one.set(key, written_like(limit, slice));
+        }
+    }
+    all.into_iter().map(Quotas::bounded).collect()
 }
 
 /// Checks quotas against the ceiling of one project.
@@ -185,6 +264,13 @@ pub fn check_ceiling(asked: &Quotas, ceiling: &Quotas) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The same for what may stay as it is held already.
+fn check_growth(asked: &Quotas, held: &Quotas, ceiling: &Quotas) -> Result<()> {
+    let grows = |key: &str, amount: &Quantity| held.get(key).is_none_or(|held| amount > held);
+    let growing = asked.0.iter().filter(|(key, amount)| grows(key, amount)).map(|(k, v)| (k.clone(), v.clone()));
+    check_ceiling(&Quotas(growing.collect()), ceiling)
 }
 
 /// Checks that a changed envelope still holds what is granted.
@@ -215,23 +301,21 @@ fn overflow(key: &str, asked: &Quantity, held: i128, limit: &Quantity) -> Error 
     Error::invalid(format!("quota overflow: {key} asked {asked}, granted {held}, envelope {limit}"))
 }
 
-/// A quarter of what is free, rounded down to a readable step: whole objects (at least one), MiB or bytes, millicores.
-fn quarter(key: &str, free: i128) -> i128 {
+/// What a project gets that does not ask: a quarter of what is free, rounded down to a readable step (whole objects, MiB or bytes, millicores),
+/// but at least one step, or what is left of it. Nothing of an envelope of nothing; `None` if nothing is free any more.
+fn slice(key: &str, limit: &Quantity, taken: i128) -> Option<i128> {
+    const MEBI: i128 = (1 << 20) * 1_000_000_000;
+    if limit.nanos() == 0 {
+        return Some(0);
+    }
+    let free = limit.nanos().saturating_sub(taken);
     let quarter = free / 4;
-    let step = if is_count(key) {
-        return if quarter >= 1_000_000_000 {
-            round_down(quarter, 1_000_000_000)
-        } else {
-            free.clamp(0, 1_000_000_000)
-        };
-    } else if matches!(key, CPU | "limits.cpu") {
-        1_000_000
-    } else if quarter >= (1 << 20) * 1_000_000_000_i128 {
-        (1 << 20) * 1_000_000_000_i128
-    } else {
-        1_000_000_000
+    let step = match key {
+        CPU | "limits.cpu" => 1_000_000,
+        _ if is_count(key) || quarter < MEBI => 1_000_000_000,
+        _ => MEBI,
     };
-    round_down(quarter, step)
+    (free > 0).then(|| round_down(quarter, step).max(step.min(free)))
 }
 
 fn round_down(value: i128, step: i128) -> i128 {
@@ -253,7 +337,7 @@ mod tests {
     }
 
     fn ask(envelope: &Quotas, others: &[Quotas], asked: Option<&Quotas>, ceiling: &Quotas) -> Result<Quotas> {
-        grant(&Request { envelope, others, asked, ceiling })
+        grant(&Request { envelope, others, asked, held: &Quotas::default(), ceiling })
     }
 
     #[test]
@@ -303,6 +387,103 @@ mod tests {
     fn an_envelope_is_not_lowered_below_what_is_held() {
         let error = check_envelope(&quotas(&[("memory", "1Gi")]), &[quotas(&[("memory", "2Gi")])]).unwrap_err();
         assert!(error.message().contains("requests.memory 1Gi is below the 2Gi"), "{error}");
+    }
+
+    #[test]
+    fn keys_that_kubernetes_refuses_are_refused() {
+        for key in [
+            "requests.foo",
+            "limits.pods",
+            "count//",
+            "count/",
+            "requests./",
+            "requests.example.com/",
+            "requests./gpu",
+            "limits.storage",
+            "requests.kubernetes.io/x",
+            "limits.example.com/gpu",
+            "x.storageclass.storage.k8s.io/pods",
+            "count/-x",
+            "hugepages-2Mi",
+        ] {
+            assert!(Quotas::parse([(key, "1")]).is_err(), "{key}");
+        }
+        for key in [
+            "requests.nvidia.com/gpu",
+            "limits.ephemeral-storage",
+            "requests.hugepages-2Mi",
+            "count/jobs.batch",
+            "count/pods",
+            "storage",
+            "gold.storageclass.storage.k8s.io/requests.storage",
+            "services.loadbalancers",
+        ] {
+            assert!(Quotas::parse([(key, "1")]).is_ok(), "{key}");
+        }
+    }
+
+    #[test]
+    fn a_small_or_empty_envelope_shuts_nobody_out() {
+        for (key, limit, slice) in [
+            ("services.loadbalancers", "0", "0"),
+            ("requests.nvidia.com/gpu", "2", "1"),
+            ("requests.nvidia.com/gpu", "9", "2"),
+            ("cpu", "3m", "1m"),
+            ("cpu", "500u", "500u"),
+            ("memory", "2", "1"),
+        ] {
+            let envelope = quotas(&[(key, limit)]);
+            let granted = ask(&envelope, &[], None, &Quotas::default()).unwrap();
+            assert_eq!(granted.get(canonical_key(key)).unwrap(), &Quantity::parse(slice).unwrap(), "{key} {limit}");
+            assert_eq!(
+                ask(&envelope, &[quotas(&[(key, limit)])], None, &Quotas::default()).is_ok(),
+                limit == "0",
+                "{key}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_key_added_to_an_envelope_counts_what_projects_have_of_it() {
+        let implied = quotas(&[("pods", "200"), ("cpu", "4")]);
+        let two = [Quotas::default(), quotas(&[("pods", "10"), ("services", "1")])];
+        let error = complete(&quotas(&[("pods", "100")]), &two, &implied).unwrap_err();
+        assert!(error.message().contains("envelope pods 100 is below the 210"), "{error}");
+        let all = complete(&quotas(&[("pods", "210"), ("memory", "8Gi")]), &two, &implied).unwrap();
+        let of = |index: usize, key: &str| all[index].get(key).map(ToString::to_string);
+        assert_eq!((of(0, "pods").as_deref(), of(1, "pods").as_deref()), (Some("200"), Some("10")));
+        assert_eq!((of(0, MEMORY).as_deref(), of(1, MEMORY).as_deref()), (Some("2Gi"), Some("1536Mi")));
+        assert_eq!((of(0, CPU), of(1, "services").as_deref()), (None, Some("1")), "only keys of the envelope");
+        let full = [quotas(&[("memory", "1Gi")]), Quotas::default()];
+        let error = complete(&quotas(&[("memory", "1Gi")]), &full, &implied).unwrap_err();
+        assert!(error.message().contains("leaves nothing"), "{error}");
+    }
+
+    #[test]
+    fn what_is_above_a_lowered_ceiling_may_stay_and_shrink_but_not_grow() {
+        let (held, ceiling) = (quotas(&[("cpu", "3")]), quotas(&[("cpu", "2")]));
+        let change = |cpu: &str, pods: &str| {
+            let asked = quotas(&[("cpu", cpu), ("pods", pods)]);
+            grant(&Request {
+                envelope: &Quotas::default(),
+                others: &[],
+                asked: Some(&asked),
+                held: &held,
+                ceiling: &ceiling,
+            })
+        };
+        for fine in ["3", "2500m", "1"] {
+            assert!(change(fine, "5").is_ok(), "{fine}");
+        }
+        assert!(change("3001m", "5").unwrap_err().message().contains("above the platform's quotaMax 2"));
+    }
+
+    #[test]
+    fn no_project_holds_more_keys_than_can_be_read_again() {
+        let many: Vec<(String, &str)> = (0..100).map(|n| (format!("count/a{n}.example.com"), "1")).collect();
+        let asked = Quotas::parse(many.iter().map(|(key, amount)| (key.as_str(), *amount))).unwrap();
+        assert!(ask(&Quotas::default(), &[], Some(&asked), &Quotas::default()).is_ok());
+        assert!(ask(&quotas(&[("cpu", "4")]), &[], Some(&asked), &Quotas::default()).is_err());
     }
 
     proptest! {

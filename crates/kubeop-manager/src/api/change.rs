@@ -11,6 +11,7 @@ use axum::Json;
 use axum::extract::{FromRequest, Request};
 use axum::http::Method;
 use kubeop_api::tolerant;
+use kubeop_core::quota::canonical_key;
 use kubeop_core::{Error, Result};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -78,10 +79,24 @@ impl<T: JsonSchema, const LIMIT: usize> OperationInput for Change<T, LIMIT> {
 
 /// Applies a merge patch to the current input form of an item.
 fn patched<T: Serialize + DeserializeOwned>(current: &T, patch: Value) -> Result<T> {
-    let patch = tolerant::canonical_keys::<T>(patch)?;
+    let mut patch = tolerant::canonical_keys::<T>(patch)?;
     let mut target = serde_json::to_value(current).map_err(Error::internal)?;
+    if let (Some(Value::Object(held)), Some(Value::Object(asked))) = (target.get_mut("quotas"), patch.get_mut("quotas"))
+    {
+        one_spelling(held, asked);
+    }
     merge(&mut target, patch);
     tolerant::from_value(target)
+}
+
+/// Spells the quota keys that are there as the patch does: `cpu` and `requests.cpu` are one key.
+fn one_spelling(held: &mut Map<String, Value>, asked: &Map<String, Value>) {
+    for key in asked.keys() {
+        let same = held.keys().find(|held| *held != key && canonical_key(held) == canonical_key(key)).cloned();
+        if let Some(value) = same.and_then(|same| held.remove(&same)) {
+            held.entry(key.clone()).or_insert(value);
+        }
+    }
 }
 
 /// RFC 7386 §2.
@@ -141,5 +156,15 @@ mod tests {
         let changed = patched(&current, json!({"Quotas": {"cpu": null}, "labels": {"x": "y"}})).unwrap();
         assert_eq!(changed.quotas.unwrap().0.into_keys().collect::<Vec<_>>(), ["memory"]);
         assert!(patched(&current, json!({"quota": {}})).is_err());
+    }
+
+    #[test]
+    fn a_quota_key_is_one_key_in_any_spelling() {
+        let current: TenantInput =
+            tolerant::from_value(json!({"name": "a", "quotas": {"cpu": "1", "requests.memory": "1Gi"}})).unwrap();
+        let quotas =
+            |patch: Value| serde_json::to_value(patched(&current, json!({"quotas": patch})).unwrap().quotas).unwrap();
+        assert_eq!(quotas(json!({"requests.cpu": "2"})), json!({"requests.cpu": "2", "requests.memory": "1Gi"}));
+        assert_eq!(quotas(json!({"requests.cpu": null, "memory": null})), json!({}));
     }
 }

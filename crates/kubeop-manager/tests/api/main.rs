@@ -24,6 +24,7 @@ mod patch;
 #[path = "../../../kubeop-store/tests/conformance/pg_proxy.rs"]
 #[expect(dead_code, reason = "the store's own tests use all of it")]
 mod pg_proxy;
+mod quota;
 mod receiver;
 mod sync;
 mod tokens;

@@ -78,7 +78,7 @@ impl Compute {
     /// As a container says it.
     pub fn requirements(&self) -> ResourceRequirements {
         let texts = |of: &BTreeMap<String, Quantity>| {
-            of.iter().map(|(name, quantity)| (name.clone(), Text(quantity.as_str().to_owned()))).collect()
+            of.iter().map(|(name, quantity)| (name.clone(), Text(quantity.canonical()))).collect()
         };
         ResourceRequirements { requests: Some(texts(&self.requests)), limits: Some(texts(&self.limits)), claims: None }
     }

@@ -62,7 +62,7 @@ impl Mounts {
             let limit = given.size_limit.as_ref().map(|amount| Quantity::parse(amount.as_str())).transpose();
             let limit = limit.map_err(|error| error.at(format!("{place}.sizeLimit")))?;
             volume.empty_dir = Some(EmptyDirVolumeSource {
-                size_limit: limit.map(|quantity| Text(quantity.as_str().to_owned())),
+                size_limit: limit.map(|quantity| Text(quantity.canonical())),
                 ..EmptyDirVolumeSource::default()
             });
         }

@@ -4,7 +4,6 @@
 //! never taken away by somebody else's change.
 
 use crate::refusal::{Refusal, Validated};
-use kubeop_core::quantity::Quantity;
 use kubeop_core::quota::{self, CPU, MEMORY, PROJECTS, Quotas, Request, check_ceiling};
 use kubeop_crds::conditions::reason;
 
@@ -22,6 +21,20 @@ pub const DEFAULTS: [(&str, &str); 11] = [
     ("replicationcontrollers", "50"),
     ("resourcequotas", "5"),
 ];
+
+/// What a project gets of keys that neither it nor its tenant's envelope names.
+///
+/// # Errors
+/// None for the table as it is.
+pub fn implied(ceiling: &Quotas) -> kubeop_core::Result<Quotas> {
+    let mut compute = Quotas::default();
+    for key in [CPU, MEMORY] {
+        if let Some(max) = ceiling.get(key) {
+            compute.set(key, max.clone());
+        }
+    }
+    Ok(compute.or(&Quotas::parse(DEFAULTS)?))
+}
 
 /// The inputs of [`grant`].
 #[derive(Clone, Copy, Debug)]
@@ -73,24 +86,16 @@ pub fn grant(ledger: &Ledger<'_>) -> Validated<Grant> {
         envelope: ledger.envelope,
         others: ledger.others,
         asked: Some(&wanted),
+        held: &Quotas::default(),
         ceiling: if above_ceiling.is_some() { &no_ceiling } else { ledger.ceiling },
     };
-    let mut quotas = match quota::grant(&request) {
+    let quotas = match quota::grant(&request) {
         Ok(granted) => granted,
         // Without a key of the envelope it would be unlimited in that, which is no keeping.
         Err(_) if covers(&wanted, ledger.envelope) && keeps(&wanted, ledger.live, &wanted) => wanted,
         Err(error) => return Err(refuse(error)),
     };
-    for key in [CPU, MEMORY] {
-        if let (None, Some(max)) = (quotas.get(key), ledger.ceiling.get(key)) {
-            quotas.set(key, max.clone());
-        }
-    }
-    for (key, default) in DEFAULTS {
-        if quotas.get(key).is_none() {
-            quotas.set(key, Quantity::parse(default).map_err(refuse)?);
-        }
-    }
+    let quotas = quotas.or(&implied(ledger.ceiling).map_err(refuse)?);
     Ok(Grant { quotas, above_ceiling: above_ceiling.map(|error| error.message().to_owned()) })
 }
 

@@ -7,7 +7,9 @@ use super::validate::ValidProject;
 use crate::refusal::Refusal;
 use crate::resources::Applied;
 use crate::tenant::status::written;
-use k8s_openapi::api::core::v1::ResourceQuota;
+use k8s_openapi::api::core::v1::{ResourceQuota, ResourceQuotaSpec};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
+use kubeop_core::quantity::Quantity;
 use kubeop_core::quota::Quotas;
 use kubeop_crds::conditions::{
     self, ACCESS_READY, Finding, NAMESPACE_READY, NETWORK_READY, QUOTA_READY, READY, RECONCILING, STALLED, Truth,
@@ -99,11 +101,22 @@ pub fn quota_in_force(quota: &ResourceQuota) -> bool {
     else {
         return false;
     };
-    let exact = |text: &str| kubeop_core::quantity::Quantity::parse(text).ok();
-    wanted.iter().all(|(key, amount)| {
-        let amount = exact(&amount.0);
-        amount.is_some() && hard.get(key).is_some_and(|live| exact(&live.0) == amount) && used.contains_key(key)
-    })
+    wanted.iter().all(|(key, amount)| hard.get(key).is_some_and(|live| equal(live, amount)) && used.contains_key(key))
+}
+
+/// Whether two quotas have the same keys and amounts, however they are written: the API server rewrites them.
+pub fn same_amounts(a: Option<&ResourceQuotaSpec>, b: Option<&ResourceQuotaSpec>) -> bool {
+    match (a.and_then(|spec| spec.hard.as_ref()), b.and_then(|spec| spec.hard.as_ref())) {
+        (Some(a), Some(b)) => {
+            a.len() == b.len() && a.iter().all(|(key, amount)| b.get(key).is_some_and(|other| equal(amount, other)))
+        }
+        (a, b) => a.is_none() && b.is_none(),
+    }
+}
+
+fn equal(a: &Text, b: &Text) -> bool {
+    let exact = |text: &Text| Quantity::parse(&text.0).ok();
+    exact(a).is_some_and(|amount| exact(b) == Some(amount))
 }
 
 /// `spec.hard` of a live quota, as quotas; keys that are none are left out.
@@ -112,7 +125,7 @@ pub fn live_quotas(quota: &ResourceQuota) -> Quotas {
     parse(hard)
 }
 
-fn parse(map: Option<&BTreeMap<String, k8s_openapi::apimachinery::pkg::api::resource::Quantity>>) -> Quotas {
+fn parse(map: Option<&BTreeMap<String, Text>>) -> Quotas {
     let mut all = Quotas::default();
     for (key, amount) in map.into_iter().flatten() {
         if let Ok(one) = Quotas::parse([(key.as_str(), amount.0.as_str())]) {

@@ -1,9 +1,10 @@
 //! `PUT` and `PATCH` of a tenant: envelope and labels.
 //!
-//! Invariant: an envelope is never lowered below what projects hold; the tenant's row is held while that is checked.
+//! Invariant: an envelope is never below what projects hold; the tenant's row is held while that is checked.
 
-use super::{KIND, answer, get, missing, parse_quotas};
+use super::{KIND, answer, get, missing};
 use crate::api::change::{Change, unchanged};
+use crate::api::projects::quota;
 use crate::audit::digest;
 use crate::auth::caller::{Caller, Deed};
 use crate::auth::permission::WriteTenants;
@@ -14,9 +15,7 @@ use crate::http::params::{IfMatch, ItemId, ItemQueryExt, Query};
 use crate::sync::{objects, settle};
 use kubeop_api::resource::{ItemQuery, QuotaMap, check_labels};
 use kubeop_api::tenant::{Tenant as Answer, TenantInput};
-use kubeop_core::quota::check_envelope;
 use kubeop_core::{Error, Result};
-use kubeop_store::project;
 use kubeop_store::tenant::{self, Tenant};
 
 /// Replaces or patches the tenant of the path.
@@ -63,12 +62,13 @@ async fn apply(
     unchanged("id", input.id.as_deref(), &row.id.to_string())?;
     unchanged("name", input.name.as_deref(), row.name.as_str())?;
     unchanged("cluster_id", input.cluster_id.as_deref(), &row.cluster_id.to_string())?;
-    row.quotas = input.quotas.unwrap_or_default().0;
+    let quotas = input.quotas.unwrap_or_default().0;
+    let other_envelope = quotas != row.quotas;
+    row.quotas = quotas;
     row.labels = check_labels(input.labels.unwrap_or_default())?;
-    let envelope = parse_quotas(&row.quotas)?;
-    let granted = project::grants(&mut tx.conn(), row.id).await?;
-    let granted = granted.iter().map(|grant| parse_quotas(&grant.granted)).collect::<Result<Vec<_>>>()?;
-    check_envelope(&envelope, &granted)?;
+    if other_envelope {
+        quota::refit(&mut tx.conn(), &row, now).await?;
+    }
     if !tenant::update(&mut tx.conn(), &mut row, now).await? {
         return Err(Error::conflict("the tenant was changed at the same time: read it again"));
     }

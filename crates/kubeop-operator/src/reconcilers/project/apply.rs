@@ -17,7 +17,7 @@ use kubeop_crds::conditions::{ACCESS_READY, NAMESPACE_READY, NETWORK_READY, QUOT
 use kubeop_crds::labels;
 use kubeop_plan::identity::OwnedBy;
 use kubeop_plan::project::build::{AccessRole, BASELINE_PREFIX};
-use kubeop_plan::project::status::{quota_in_force, waiting_for_quota};
+use kubeop_plan::project::status::{quota_in_force, same_amounts, waiting_for_quota};
 use kubeop_plan::project::{Resources, ValidProject};
 use kubeop_plan::{Applied, Object, Prepared, Refusal};
 
@@ -110,8 +110,7 @@ fn in_force(
     let key = ObjectRef::new(meta.name.as_deref()?).within(meta.namespace.as_deref()?);
     let live = ctx.stores.quotas.get(&key)?;
     // The very object that was applied, not a namesake of a namespace before this one.
-    let same = live.metadata.uid == meta.uid
-        && live.spec.as_ref().and_then(|spec| spec.hard.as_ref()) == wanted.and_then(|spec| spec.hard.as_ref());
+    let same = live.metadata.uid == meta.uid && same_amounts(live.spec.as_ref(), wanted);
     (same && quota_in_force(&live)).then(|| Object::new(applied.live().clone()).applied(ResourceQuota::clone(&live)))
 }
 

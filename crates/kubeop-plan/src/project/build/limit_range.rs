@@ -56,7 +56,7 @@ pub(super) fn build(project: &ValidProject) -> LimitRange {
 
 fn text(nanos: i128, step: i128) -> Text {
     let quantity = if step == MILLI { Quantity::from_nanos(nanos) } else { Quantity::from_nanos_binary(nanos) };
-    Text(quantity.as_str().to_owned())
+    Text(quantity.canonical())
 }
 
 #[cfg(test)]
