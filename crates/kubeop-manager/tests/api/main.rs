@@ -10,6 +10,7 @@ mod fixture;
 mod audit;
 mod authorization;
 mod billing;
+mod credentials;
 mod database;
 mod document;
 mod errors;

@@ -196,7 +196,7 @@ async fn the_files_of_a_sqlite_database_are_private() {
     let store = Store::open(&sqlite_url(folder.path()), Options::default()).await.unwrap();
     store.migrate().await.unwrap();
     let mut files = 0;
-    for entry in std::fs::read_dir(folder.path()).unwrap() {
+    for entry in fs::read_dir(folder.path()).unwrap() {
         let entry = entry.unwrap();
         assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o077, 0, "{:?}", entry.path());
         files += 1;
@@ -225,7 +225,7 @@ async fn a_url_that_cannot_be_used_is_named_without_its_password() {
 async fn a_postgres_that_does_not_answer_is_unavailable() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let url = format!("postgres://kubeop:hunter2@127.0.0.1:{free}/kubeop");
-    let options = Options { acquire_timeout: std::time::Duration::from_millis(500), ..Options::default() };
+    let options = Options { acquire_timeout: Duration::from_millis(500), ..Options::default() };
     let error = Error::from(Store::open(&url, options).await.unwrap_err());
     assert_eq!((error.kind(), error.message()), (ErrorKind::Unavailable, "the database is not available"));
     assert!(!error.chain().contains("hunter2"));
@@ -233,7 +233,7 @@ async fn a_postgres_that_does_not_answer_is_unavailable() {
 
 #[tokio::test]
 async fn an_exhausted_pool_is_unavailable() {
-    let options = Options { acquire_timeout: std::time::Duration::from_millis(200), ..Options::default() };
+    let options = Options { acquire_timeout: Duration::from_millis(200), ..Options::default() };
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(&sqlite_url(folder.path()), options).await.unwrap();
     let _writing = store.begin().await.unwrap();
