@@ -13,6 +13,7 @@ mod billing;
 mod credentials;
 mod database;
 mod document;
+mod ending;
 mod errors;
 mod events;
 mod idempotency;
