@@ -2,6 +2,7 @@
 //!
 //! Invariant: nothing is written with a wrong master key, and nothing is served before the schema is current.
 
+use crate::api::system::Readiness;
 use crate::auth::token::Tokens;
 use crate::clusters::Clusters;
 use crate::config::Config;
@@ -24,6 +25,9 @@ use tokio_util::task::TaskTracker;
 /// How long background work may go on once the last request was answered; with the grace of requests it stays below ten seconds.
 const BACKGROUND_GRACE: Duration = Duration::from_millis(1500);
 
+/// How long the database may take to be closed after that: a SQLite file takes its write-ahead log in.
+const CLOSING: Duration = Duration::from_secs(2);
+
 /// What the manager works with.
 pub struct Deps {
     /// The database, migrated.
@@ -40,7 +44,7 @@ pub struct Deps {
     pub listener: TcpListener,
 }
 
-/// Runs the manager until `shutdown`.
+/// Runs the manager until `shutdown`, and then closes the database.
 ///
 /// # Errors
 /// A wrong master key, a database that does not answer, a listener that fails.
@@ -51,15 +55,17 @@ pub async fn run(config: Config, deps: Deps, shutdown: CancellationToken) -> Res
     let keyring = keys::keyring::open(&store, config.master_keys()?, &*clock, &*ids, unreadable).await?;
     let instance = jobs::first_start::instance(&store, &*ids).await?;
     jobs::first_start::policy(&store, &config, &*clock).await?;
-    jobs::first_start::prices(&store, &config, &*clock).await?;
+    let events = Events::new(&config)?;
+    jobs::first_start::prices(&store, &config, &*clock, &*ids, &events).await?;
 
     let manager = Arc::new(Manager {
         tokens: Tokens::new(&config.signing_keys),
         gate: Gate::new(config.rate_limit),
         clusters: Clusters::new(keyring, config.servers.clone(), config.host_gateway.clone()),
         wake: sync::Wake::default(),
-        events: Events::new(&config)?,
+        events,
         turns: sync::Turns::default(),
+        readiness: Readiness::default(),
         config,
         store,
         clock,
@@ -87,6 +93,11 @@ pub async fn run(config: Config, deps: Deps, shutdown: CancellationToken) -> Res
     background.cancel();
     if tokio::time::timeout(BACKGROUND_GRACE, tasks.wait()).await.is_err() {
         tracing::warn!("background work was still running after the grace time");
+    }
+    if tokio::time::timeout(CLOSING, manager.store.clone().close()).await.is_err() {
+        tracing::warn!(
+            "the database was still in use after the grace time: the next start goes on from its write-ahead log"
+        );
     }
     served
 }

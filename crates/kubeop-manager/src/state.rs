@@ -2,6 +2,7 @@
 //!
 //! Invariant: built once at start, never changed; what changes lives in the database or behind its own lock.
 
+use crate::api::system::Readiness;
 use crate::auth::token::Tokens;
 use crate::clusters::Clusters;
 use crate::config::Config;
@@ -41,6 +42,8 @@ pub struct Manager {
     pub events: Events,
     /// The sync's turns at the database.
     pub turns: Turns,
+    /// What is known of the schema.
+    pub readiness: Readiness,
     /// What is measured.
     pub metrics: Metrics,
     /// Where all metrics of this process are registered.

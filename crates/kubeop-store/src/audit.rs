@@ -5,8 +5,8 @@
 mod seal;
 
 pub use seal::{
-    Chain, Seal, begin_sealing, chain, chains, chains_with, count_chains, count_unsealed, has_unsealed, put_chain,
-    seal, sealed, unsealed,
+    Chain, Seal, begin_sealing, chain, chains, chains_with, count_chains, count_misplaced, count_unsealed,
+    has_unsealed, next_sealed, put_chain, seal, sealed, unsealed,
 };
 
 use crate::column::{Id, Ts, clean};
@@ -183,14 +183,16 @@ macro_rules! page_where {
 pub async fn list(c: &mut Conn<'_>, scope: Scope, filter: &AuditFilter<'_>, page: &Page) -> Result<Vec<AuditRecord>> {
     let tenants = Filter { tenant_id: filter.tenant_id, ..Filter::default() };
     let Some(bound) = tenants.within(scope).filter(|bound| bound.project.is_none()) else { return Ok(Vec::new()) };
-    let rest = filter.subject.is_some() || filter.action.is_some();
-    let q = match (filter.object_id, bound.tenant, rest) {
-        (Some(_), None, false) => page_where!(plain "object_id = $5"),
-        (Some(_), _, _) => page_where!("object_id = $5"),
-        (None, Some(_), false) => page_where!(plain "tenant_id = $4"),
-        (None, Some(_), true) => page_where!("tenant_id = $4"),
-        (None, None, false) => page_where!(plain "TRUE"),
-        (None, None, true) => page_where!("TRUE"),
+    // Where several are given, the one that likely leaves fewest.
+    let q = match (filter.object_id, filter.subject, bound.tenant, filter.action) {
+        (Some(_), None, None, None) => page_where!(plain "object_id = $5"),
+        (Some(_), ..) => page_where!("object_id = $5"),
+        (None, Some(_), None, None) => page_where!(plain "subject = $6"),
+        (None, Some(_), None, Some(_)) => page_where!("subject = $6"),
+        (None, None, Some(_), None) => page_where!(plain "tenant_id = $4"),
+        (None, _, Some(_), _) => page_where!("tenant_id = $4"),
+        (None, None, None, Some(_)) => page_where!(plain "action = $7"),
+        (None, None, None, None) => page_where!(plain "TRUE"),
     };
     // The nil id comes before every id of the same instant.
     let from = filter.from.map(|from| (Ts::from(from), Uuid::nil()));

@@ -269,6 +269,12 @@ impl InJson for Uuid {
     }
 }
 
+impl InJson for String {
+    fn in_json(&self) -> serde_json::Value {
+        self.as_str().into()
+    }
+}
+
 impl InJson for Ts {
     fn in_json(&self) -> serde_json::Value {
         self.0.as_microsecond().into()

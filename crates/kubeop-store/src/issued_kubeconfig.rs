@@ -205,14 +205,46 @@ pub async fn revoke_project(c: &mut Conn<'_>, project_id: ProjectId, now: Timest
         .map(|done| done.rows_affected()))?)
 }
 
-/// Those whose Secret is to be deleted by `now`: expired, revoked, or their project is going; longest waiting first.
-pub async fn due_for_collection(c: &mut Conn<'_>, now: Timestamp, rows: u32) -> Result<Vec<IssuedKubeconfig>> {
-    let q = sql!(concat!(
+/// The next cluster that any was issued for, by id.
+pub async fn next_home(c: &mut Conn<'_>, after: Option<ClusterId>) -> Result<Option<ClusterId>> {
+    let q = sql!("SELECT cluster_id FROM issued_kubeconfig WHERE cluster_id > $1 ORDER BY cluster_id LIMIT 1");
+    let after = after.map_or(Uuid::nil(), |id| id.0);
+    let found: Option<Uuid> = on!(c, x => sqlx::query_scalar(q).bind(after).fetch_optional(x).await)?;
+    Ok(found.map(ClusterId))
+}
+
+/// Those of a cluster whose Secret is to be deleted by `now`, longest waiting first: first what was revoked, or whose project went; then what
+/// expired.
+pub async fn due_for_collection(
+    c: &mut Conn<'_>,
+    home: ClusterId,
+    now: Timestamp,
+    rows: u32,
+) -> Result<Vec<IssuedKubeconfig>> {
+    let revoked = sql!(concat!(
         "SELECT ",
         columns!(),
-        " FROM issued_kubeconfig WHERE collect_at <= $1 ORDER BY collect_at, id LIMIT $2"
+        " FROM issued_kubeconfig WHERE cluster_id = $1 AND revoked_at IS NOT NULL AND collect_at <= $2 ORDER BY collect_at, id LIMIT $3"
     ));
-    Ok(on!(c, x => sqlx::query_as(q).bind(Ts::from(now)).bind(limit(rows)).fetch_all(x).await)?)
+    let expired = sql!(concat!(
+        "SELECT ",
+        columns!(),
+        " FROM issued_kubeconfig WHERE cluster_id = $1 AND revoked_at IS NULL AND collect_at <= $2 ORDER BY collect_at, id LIMIT $3"
+    ));
+    let mut due: Vec<IssuedKubeconfig> = Vec::new();
+    for q in [revoked, expired] {
+        let room = rows.saturating_sub(u32::try_from(due.len()).unwrap_or(rows));
+        if room > 0 {
+            let found: Vec<IssuedKubeconfig> = on!(c, x => sqlx::query_as(q)
+                .bind(home.0)
+                .bind(Ts::from(now))
+                .bind(limit(room))
+                .fetch_all(x)
+                .await)?;
+            due.extend(found);
+        }
+    }
+    Ok(due)
 }
 
 /// Puts collections off: their cluster does not answer, or says that it is too early.

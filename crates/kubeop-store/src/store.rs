@@ -69,7 +69,8 @@ impl Store {
         }
     }
 
-    /// Opens a database that is there, for reading: a SQLite file beside the process that holds it too.
+    /// Opens a database that is there, for reading: a SQLite file beside the process that holds it too. What a process that was killed left in
+    /// the write-ahead log is seen and stays there, so that the next one to open the file for writing knows how the last one ended.
     ///
     /// # Errors
     /// As [`Store::open`]; `Unavailable` when the SQLite file is not there.
@@ -77,6 +78,7 @@ impl Store {
         let Some(path) = sqlite_path(url) else { return Self::open(url, options).await };
         let connect = SqliteConnectOptions::new()
             .filename(path)
+            .read_only(true)
             .busy_timeout(options.acquire_timeout)
             .pragma("trusted_schema", "off")
             .pragma("query_only", "on");
@@ -255,16 +257,32 @@ impl Store {
         matches!(self.db, Db::Pg { .. })
     }
 
-    /// Waits for the connections to come back and closes them; then the SQLite file is free for another process once all clones are gone.
+    /// Waits for the connections to come back and closes them; then the SQLite file is whole without its write-ahead log, and free for another
+    /// process once all clones are gone.
     pub async fn close(self) {
         match &self.db {
-            Db::Sqlite { read, write, .. } => {
-                read.close().await;
-                write.close().await;
+            Db::Sqlite { read, write, held } => {
+                let closing = async {
+                    if held.is_some()
+                        && let Err(error) = empty_log(write).await
+                    {
+                        tracing::warn!(%error, "failed to bring the write-ahead log into the database");
+                    }
+                    write.close().await;
+                };
+                // A reader that does not come back keeps none of what was written out of the file.
+                tokio::join!(read.close(), closing);
             }
             Db::Pg { pool, .. } => pool.close().await,
         }
     }
+}
+
+/// Brings all of the write-ahead log into the file.
+async fn empty_log(write: &SqlitePool) -> sqlx::Result<()> {
+    let q = crate::sql!(sqlite: "PRAGMA wal_checkpoint(TRUNCATE)");
+    sqlx::query(q).execute(&mut *write.acquire().await?).await?;
+    Ok(())
 }
 
 fn sqlite_path(url: &str) -> Option<&str> {

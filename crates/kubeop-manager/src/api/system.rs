@@ -12,13 +12,40 @@ use axum::http::header;
 use axum::response::IntoResponse;
 use kubeop_api::platform::{Health, Version};
 use kubeop_core::Error;
+use kubeop_store::{Schema, Store, StoreError};
 use prometheus_client::encoding::text::encode;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// Whether the process lives.
 pub async fn healthz() -> Found<Health> {
     Found(Health { status: "ok".to_owned() })
+}
+
+/// How long the schema is taken to be what it was when it was found current.
+const SCHEMA_FOR: Duration = Duration::from_secs(5);
+
+/// When the schema was last found to have all that is needed.
+#[derive(Debug, Default)]
+pub struct Readiness {
+    current_at: Mutex<Option<Instant>>,
+}
+
+impl Readiness {
+    async fn check(&self, store: &Store) -> Result<(), StoreError> {
+        let known = *self.current_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.is_some_and(|at| at.elapsed() < SCHEMA_FOR) {
+            return store.ping().await;
+        }
+        // A newer one was brought by the next release, during whose rollout this process goes on.
+        match store.schema().await? {
+            Schema::Current | Schema::Ahead { .. } => {}
+            behind @ Schema::Behind { .. } => behind.check()?,
+        }
+        *self.current_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        Ok(())
+    }
 }
 
 /// Whether requests can be served: the database answers and its schema is current.
@@ -26,9 +53,10 @@ pub async fn readyz(State(manager): State<Arc<Manager>>) -> ApiResult<Found<Heal
     if manager.shutdown.is_cancelled() {
         return Err(Error::unavailable("not ready: shutting down").into());
     }
-    let asked = tokio::time::timeout(Duration::from_secs(2), manager.store.ping()).await;
+    let asked = tokio::time::timeout(Duration::from_secs(2), manager.readiness.check(&manager.store)).await;
     match asked {
         Ok(Ok(())) => Ok(Found(Health { status: "ok".to_owned() })),
+        Ok(Err(StoreError::Refused(why))) => Err(Error::unavailable(format!("not ready: {why}")).into()),
         Ok(Err(error)) => Err(Error::unavailable("not ready: the database does not answer").caused_by(error).into()),
         Err(_) => Err(Error::unavailable("not ready: the database does not answer in time").into()),
     }

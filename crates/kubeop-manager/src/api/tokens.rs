@@ -1,6 +1,6 @@
 //! Tokens: issue for a project or a tenant, revoke by `jti`.
 //!
-//! Invariant: every issued token is recorded before it is shown, so that it can be revoked.
+//! Invariant: every issued token is recorded before it is shown, so that it can be revoked; what a token issued ends with it.
 
 use crate::api::{projects, tenants};
 use crate::audit::digest;
@@ -14,12 +14,15 @@ use crate::http::params::ItemId;
 use jiff::SignedDuration;
 use kubeop_api::credential::{ProjectTokenInput, TenantTokenInput, Token};
 use kubeop_core::authz::{Actor, Role};
-use kubeop_core::id::{ProjectId, TenantId};
-use kubeop_core::{Error, Result};
+use kubeop_core::id::{ProjectId, TenantId, shorten};
+use kubeop_core::{Error, ErrorKind, Result};
+use kubeop_store::Tx;
 use kubeop_store::issued_token::{self, IssuedToken};
 
 const DEFAULT_MINUTES: i64 = 60;
 const MAX_MINUTES: i64 = 1440;
+/// How long a revocation is kept of a token whose end is not known: longer than any lives.
+const KEPT_FOR: SignedDuration = SignedDuration::from_hours(10 * 365 * 24);
 
 /// Issues a project's token.
 pub async fn issue_project(
@@ -76,8 +79,14 @@ async fn issue<P: Permission>(caller: &Caller<P>, role: Role, tenant: TenantId, 
         created_at: now,
         expires_at,
         revoked_at: None,
+        parent_jti: caller.actor.token_id.clone(),
     };
     let mut tx = caller.change().await?;
+    if let Some(parent) = &record.parent_jti
+        && !issued_token::hold(&mut tx.conn(), parent).await?
+    {
+        return Err(Error::new(ErrorKind::Unauthenticated, "the token was revoked"));
+    }
     issued_token::insert(&mut tx.conn(), &record).await?.or_conflict(|_| "the token's id is taken".to_owned())?;
     let deed = Deed {
         verb: "issue",
@@ -94,23 +103,50 @@ async fn issue<P: Permission>(caller: &Caller<P>, role: Role, tenant: TenantId, 
     Ok(shown)
 }
 
-/// Revokes a token.
+/// Revokes a token and whatever it issued. An admin may revoke one that is not on record, as `kubeop token` makes them.
 pub async fn revoke(caller: Caller<RevokeTokens>, ItemId(jti): ItemId) -> ApiResult<Gone> {
     let mut tx = caller.change().await?;
     let now = caller.manager.clock.now();
-    let revoked = issued_token::revoke(&mut tx.conn(), caller.scope, &jti, now)
-        .await?
-        .ok_or_else(|| Error::not_found(format!("there is no token {:?}", kubeop_core::id::shorten(&jti))))?;
+    let (revoked, known) = match issued_token::revoke(&mut tx.conn(), caller.scope, &jti, now).await? {
+        Some(revoked) => (revoked, true),
+        None => (unrecorded(&caller, &mut tx, jti).await?, false),
+    };
+    let with_it = issued_token::revoke_issued_by(&mut tx.conn(), &revoked.jti, now).await?;
+    let before = known.then(|| digest::of(&IssuedToken { revoked_at: None, ..revoked.clone() })).transpose()?;
     let deed = Deed {
         verb: "revoke",
         kind: "token",
-        before: Some(digest::of(&IssuedToken { revoked_at: None, ..revoked.clone() })?),
+        detail: if with_it > 0 { format!("with {with_it} tokens that it issued") } else { String::new() },
+        before,
         after: Some(digest::of(&revoked)?),
         id: revoked.jti,
         tenant: revoked.tenant_id,
         about: About::project(revoked.project_id),
-        ..Deed::default()
     };
     caller.commit(tx, deed).await?;
     Ok(Gone)
+}
+
+/// Notes the revocation of a token that is not on record.
+async fn unrecorded(caller: &Caller<RevokeTokens>, tx: &mut Tx, jti: String) -> Result<IssuedToken> {
+    let missing = || Error::not_found(format!("there is no token {:?}", shorten(&jti)));
+    // Every jti of ours is a UUID in its usual form; for another one there is no token.
+    let is_ours = uuid::Uuid::parse_str(&jti).is_ok_and(|id| id.to_string() == jti);
+    if caller.actor.role != Role::Admin || !is_ours {
+        return Err(missing());
+    }
+    let now = caller.manager.clock.now();
+    let row = IssuedToken {
+        jti: jti.clone(),
+        role: String::new(),
+        tenant_id: None,
+        project_id: None,
+        subject: String::new(),
+        created_at: now,
+        expires_at: now + KEPT_FOR,
+        revoked_at: Some(now),
+        parent_jti: None,
+    };
+    issued_token::insert(&mut tx.conn(), &row).await?.or_conflict(|_| "the token was just recorded".to_owned())?;
+    Ok(row)
 }

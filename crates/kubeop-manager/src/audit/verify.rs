@@ -128,6 +128,7 @@ pub async fn verify(
     if let Some(what) = missing_chains(store).await? {
         tell(Finding { tenant_id: None, what });
     }
+    outside_of_chains(store, &mut tell).await?;
     summary.findings = findings;
     summary.waiting = audit::count_unsealed(&mut store.read().await?.conn(), now - PATIENCE).await?;
     Ok(summary)
@@ -144,6 +145,28 @@ async fn missing_chains(store: &Store) -> Result<Option<String>> {
             return Ok(
                 (told != there).then(|| format!("tells of {told} chains, {there} are there: one was removed or added"))
             );
+        }
+    }
+}
+
+/// What is sealed without being in a chain: the way through the chains passes it by.
+async fn outside_of_chains(store: &Store, tell: &mut impl FnMut(Finding)) -> Result<()> {
+    let mut after = None;
+    loop {
+        let mut read = store.read().await?;
+        let Some(tenant_id) = audit::next_sealed(&mut read.conn(), after).await? else { return Ok(()) };
+        after = Some(tenant_id);
+        // Records and the end are written together, so that an end which is read later is there.
+        if audit::chain(&mut read.conn(), tenant_id).await?.is_none() {
+            tell(Finding {
+                tenant_id,
+                what: "has sealed records and no end: they were added, or it was removed".to_owned(),
+            });
+        }
+        let misplaced = audit::count_misplaced(&mut read.conn(), tenant_id).await?;
+        if misplaced > 0 {
+            let what = format!("{misplaced} records are sealed at places before the first: they were added");
+            tell(Finding { tenant_id, what });
         }
     }
 }

@@ -2,12 +2,14 @@
 //!
 //! Invariant: nothing is written that no hook wants; what is written holds no secret.
 
+use super::Events;
 use super::about::About;
 use super::hook::Hook;
 use crate::state::Manager;
 use jiff::{SignedDuration, Timestamp};
 use kubeop_api::event::{Event, EventActor, EventData};
 use kubeop_core::authz::Actor;
+use kubeop_core::clock::IdSource;
 use kubeop_core::id::{InstanceId, TenantId};
 use kubeop_core::{Error, Result};
 use kubeop_store::Conn;
@@ -48,9 +50,20 @@ pub struct Happening {
 impl Happening {
     /// Something that kubeOP itself did or saw, now.
     pub fn by_system(manager: &Manager, action: &'static str, kind: &'static str, object: &impl ToString) -> Self {
+        Self::by_system_at(manager.clock.now(), manager.ids.next(), action, kind, object)
+    }
+
+    /// The same at a time, under an id.
+    pub fn by_system_at(
+        at: Timestamp,
+        id: Uuid,
+        action: &'static str,
+        kind: &'static str,
+        object: &impl ToString,
+    ) -> Self {
         Self {
-            id: manager.ids.next(),
-            at: manager.clock.now(),
+            id,
+            at,
             action,
             kind,
             object: object.to_string(),
@@ -104,9 +117,13 @@ fn happened(action: &'static str) -> &'static str {
 
 /// Writes an event for each hook that wants it. After the commit, [`super::Events::ring`] speeds it on its way.
 pub async fn publish(manager: &Manager, conn: &mut Conn<'_>, what: &Happening) -> Result<()> {
+    publish_to(&manager.events, &*manager.ids, conn, what).await
+}
+
+/// The same before there is a manager.
+pub async fn publish_to(events: &Events, ids: &dyn IdSource, conn: &mut Conn<'_>, what: &Happening) -> Result<()> {
     let event_type = what.event_type();
-    let wanted: Vec<&Hook> =
-        manager.events.hooks.iter().map(AsRef::as_ref).filter(|hook| hook.wants(&event_type)).collect();
+    let wanted: Vec<&Hook> = events.hooks.iter().map(AsRef::as_ref).filter(|hook| hook.wants(&event_type)).collect();
     if wanted.is_empty() {
         return Ok(());
     }
@@ -116,7 +133,7 @@ pub async fn publish(manager: &Manager, conn: &mut Conn<'_>, what: &Happening) -
     for hook in wanted {
         let row = EventDelivery {
             seq: 0,
-            id: manager.ids.next(),
+            id: ids.next(),
             hook: hook.name.to_owned(),
             event_id: what.id,
             event_type: event_type.clone(),

@@ -60,6 +60,15 @@ async fn round(manager: &Manager) -> Result<()> {
             }
         }
     }
+    let stranded = event_delivery::stranded(&mut manager.store.read().await?.conn(), STEP).await?;
+    if !stranded.is_empty() {
+        let mut tx = manager.store.begin().await?;
+        for line in &stranded {
+            event_delivery::next_of(&mut tx.conn(), line).await?;
+        }
+        tx.commit().await?;
+        manager.events.ring();
+    }
     if dead > 0 {
         loop {
             let mut tx = manager.store.begin().await?;

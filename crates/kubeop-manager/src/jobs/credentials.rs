@@ -12,13 +12,16 @@ use kubeop_core::{Error, Result};
 use kubeop_store::cluster::BootstrapState;
 use kubeop_store::issued_kubeconfig::{self, IssuedKubeconfig};
 use kubeop_store::{Page, cluster, issued_token};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 const EVERY: Duration = Duration::from_mins(1);
 const PAGE: u32 = 200;
+const STEP: u32 = 500;
+/// How long a round stays with one cluster.
+const TURN: Duration = Duration::from_mins(1);
 /// How many clusters are asked at a time, and read at a time.
 const CLUSTERS: usize = 8;
 const CLUSTER_PAGE: u32 = 500;
@@ -40,25 +43,71 @@ pub async fn collect(manager: Arc<Manager>, shutdown: CancellationToken) {
     }
 }
 
-async fn round(manager: &Manager) -> Result<()> {
-    let now = manager.clock.now();
-    let due = issued_kubeconfig::due_for_collection(&mut manager.store.read().await?.conn(), now, PAGE).await?;
-    let mut homes: BTreeMap<ClusterId, Vec<IssuedKubeconfig>> = BTreeMap::new();
-    for row in due {
-        homes.entry(row.cluster_id).or_default().push(row);
+/// Collects all that ended. What fails in one part, or on one cluster, keeps nothing else from being collected.
+pub async fn round(manager: &Manager) -> Result<()> {
+    let homes = homes(manager).await;
+    if let Ok(homes) = &homes {
+        stream::iter(homes).for_each_concurrent(CLUSTERS, async |home| drain(manager, *home).await).await;
     }
-    let found: Vec<Found> = stream::iter(homes)
-        .map(|(home, rows)| collect_on(manager, home, rows))
-        .buffer_unordered(CLUSTERS)
-        .collect()
-        .await;
-    let (gone, left): (Vec<_>, Vec<_>) = found.into_iter().map(|found| (found.gone, found.left)).unzip();
+    let tokens = forget_tokens(manager).await;
+    collect_unrecorded(manager).await?;
+    homes?;
+    tokens
+}
+
+/// The clusters that kubeconfigs were issued for.
+async fn homes(manager: &Manager) -> Result<Vec<ClusterId>> {
+    let mut all = Vec::new();
+    while let Some(home) =
+        issued_kubeconfig::next_home(&mut manager.store.read().await?.conn(), all.last().copied()).await?
+    {
+        all.push(home);
+    }
+    Ok(all)
+}
+
+/// Collects a cluster's kubeconfigs until none is due, it fails, or its turn is over.
+async fn drain(manager: &Manager, home: ClusterId) {
+    let begun = Instant::now();
+    while begun.elapsed() < TURN {
+        match step(manager, home).await {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(error) => {
+                tracing::warn!(cluster = %home, error = %error.chain(), "failed to collect a cluster's kubeconfigs");
+                return;
+            }
+        }
+    }
+}
+
+/// Collects some of a cluster's kubeconfigs; whether more can be.
+async fn step(manager: &Manager, home: ClusterId) -> Result<bool> {
+    let now = manager.clock.now();
+    let due = issued_kubeconfig::due_for_collection(&mut manager.store.read().await?.conn(), home, now, PAGE).await?;
+    if due.is_empty() {
+        return Ok(false);
+    }
+    let full = due.len() >= usize::try_from(PAGE).unwrap_or(usize::MAX);
+    let Found { gone, left } = collect_on(manager, home, due).await;
     let mut tx = manager.store.begin().await?;
-    issued_kubeconfig::remove(&mut tx.conn(), &gone.concat()).await?;
-    issued_kubeconfig::postpone(&mut tx.conn(), &left.concat(), now + RETRY).await?;
-    issued_token::remove_expired(&mut tx.conn(), now - SignedDuration::from_hours(1)).await?;
+    issued_kubeconfig::remove(&mut tx.conn(), &gone).await?;
+    issued_kubeconfig::postpone(&mut tx.conn(), &left, now + RETRY).await?;
     tx.commit().await?;
-    collect_unrecorded(manager).await
+    Ok(full && !gone.is_empty())
+}
+
+/// Forgets tokens that ended an hour ago.
+async fn forget_tokens(manager: &Manager) -> Result<()> {
+    let before = manager.clock.now() - SignedDuration::from_hours(1);
+    loop {
+        let mut tx = manager.store.begin().await?;
+        let gone = issued_token::remove_expired(&mut tx.conn(), before, STEP).await?;
+        tx.commit().await?;
+        if gone < u64::from(STEP) {
+            return Ok(());
+        }
+    }
 }
 
 /// What became of a cluster's kubeconfigs that are due.

@@ -2,15 +2,19 @@
 //!
 //! Invariant: what is there already is never replaced, but a changed rate follows the old one from the next hour on.
 
+use crate::audit::digest;
 use crate::config::Config;
+use crate::events::Events;
+use crate::events::outbox::{Happening, publish_to};
 use jiff::{SignedDuration, Timestamp};
 use kubeop_core::clock::{Clock, IdSource};
 use kubeop_core::id::InstanceId;
 use kubeop_core::policy::PlatformPolicy;
 use kubeop_core::usage::{Meter, hour_of};
 use kubeop_core::{Error, Result};
+use kubeop_store::audit::{self, AuditRecord};
 use kubeop_store::price::{self, Price};
-use kubeop_store::{Store, meta, platform_policy};
+use kubeop_store::{Inserted, Store, meta, platform_policy};
 
 /// This installation's id, made once.
 pub async fn instance(store: &Store, ids: &dyn IdSource) -> Result<InstanceId> {
@@ -32,7 +36,14 @@ pub async fn policy(store: &Store, config: &Config, clock: &dyn Clock) -> Result
 
 /// The first prices, from the configuration. A rate that differs from what the configuration said last holds from the next whole hour on
 /// that has no entry yet: the past keeps its price, and what was set through the API is neither undone by a restart nor replaced.
-pub async fn prices(store: &Store, config: &Config, clock: &dyn Clock) -> Result<()> {
+/// Such a change is on record, and told, as kubeOP's own.
+pub async fn prices(
+    store: &Store,
+    config: &Config,
+    clock: &dyn Clock,
+    ids: &dyn IdSource,
+    events: &Events,
+) -> Result<()> {
     let mut tx = store.begin().await?;
     let rows = price::list(&mut tx.conn()).await?;
     let book = price::book(&mut tx.conn()).await?;
@@ -66,10 +77,37 @@ pub async fn prices(store: &Store, config: &Config, clock: &dyn Clock) -> Result
             origin: price::ENVIRONMENT.to_owned(),
         };
         // Another replica may just have set it: that one stands.
-        let _ = price::insert(&mut tx.conn(), &row).await?;
+        if price::insert(&mut tx.conn(), &row).await? == Inserted::Yes && told.is_some() {
+            let object = format!("{}@{}", row.meter, row.effective_from);
+            let happening = Happening {
+                detail: format!("{} {}, as configured", row.rate, row.currency),
+                ..Happening::by_system_at(clock.now(), ids.next(), "create", "price", &object)
+            };
+            audit::append(&mut tx.conn(), &record(&row, &happening)?).await?;
+            publish_to(events, ids, &mut tx.conn(), &happening).await?;
+        }
     }
     tx.commit().await?;
     Ok(())
+}
+
+fn record(row: &Price, happening: &Happening) -> Result<AuditRecord> {
+    Ok(AuditRecord {
+        id: happening.id,
+        at: happening.at,
+        subject: happening.actor.subject.clone(),
+        role: happening.actor.role.claim().to_owned(),
+        tenant_id: None,
+        action: happening.action.to_owned(),
+        object_kind: happening.kind.to_owned(),
+        object_id: happening.object.clone(),
+        outcome: "done".to_owned(),
+        request_id: String::new(),
+        before_digest: None,
+        after_digest: Some(digest::of(row)?),
+        detail: happening.detail.clone(),
+        seal: None,
+    })
 }
 
 /// The first whole hour after `time`.

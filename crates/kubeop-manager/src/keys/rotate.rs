@@ -206,7 +206,7 @@ async fn walk(
     seed: &Seed,
     target: &Seed,
     report: &mut Report,
-    pace: &mut Pace<impl FnMut(&Report)>,
+    tempo: &mut Pace<impl FnMut(&Report)>,
 ) -> Result<Walk> {
     let mut walk = Walk::default();
     for column in Column::ALL {
@@ -233,10 +233,10 @@ async fn walk(
                 Column::Kubeconfig => report.kubeconfigs += done,
                 Column::Answer => report.answers += done,
             }
-            pace.step(report).await;
+            tempo.step(report).await;
         }
     }
-    chain_ends(store, seed, target, &mut walk, report, pace).await?;
+    chain_ends(store, seed, target, &mut walk, report, tempo).await?;
     Ok(walk)
 }
 
@@ -247,7 +247,7 @@ async fn chain_ends(
     target: &Seed,
     walk: &mut Walk,
     report: &mut Report,
-    pace: &mut Pace<impl FnMut(&Report)>,
+    tempo: &mut Pace<impl FnMut(&Report)>,
 ) -> Result<()> {
     let mut after = None;
     loop {
@@ -271,6 +271,6 @@ async fn chain_ends(
         tx.commit().await?;
         after = Some(next);
         report.chain_ends += done;
-        pace.step(report).await;
+        tempo.step(report).await;
     }
 }

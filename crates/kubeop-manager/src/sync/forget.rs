@@ -12,7 +12,7 @@ use kubeop_core::id::TenantId;
 use kubeop_store::app::{self, App};
 use kubeop_store::project::{self, Project};
 use kubeop_store::tenant::{self, Tenant};
-use kubeop_store::{Conn, cluster_object, host_claim, namespace_claim};
+use kubeop_store::{Conn, cluster_object, host_claim, issued_kubeconfig, namespace_claim};
 use kubeop_store::{Filter, Page};
 
 /// Forgets an app.
@@ -35,6 +35,8 @@ pub async fn project(manager: &Manager, conn: &mut Conn<'_>, row: &Project) -> R
             app(manager, conn, gone).await?;
         }
     }
+    // Their Secrets may still be there, where the cluster was not asked: they go when it answers.
+    issued_kubeconfig::revoke_project(conn, row.id, manager.clock.now()).await?;
     namespace_claim::release(conn, row.id).await?;
     project::remove(conn, row.tenant_id, row.id).await?;
     cluster_object::remove(conn, objects::project_key(row)).await?;

@@ -7,10 +7,11 @@ use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use jiff::{SignedDuration, Timestamp};
 use kubeop_core::authz::Role;
-use kubeop_core::clock::Clock;
+use kubeop_core::clock::{Clock, SystemIds};
 use kubeop_core::id::TenantId;
 use kubeop_core::price::parse_rate;
 use kubeop_manager::config::Config;
+use kubeop_manager::events::Events;
 use kubeop_manager::jobs::{first_start, invoices};
 use kubeop_store::{price, tenant};
 use serde_json::{Value, json};
@@ -300,7 +301,8 @@ async fn restarts_follow_the_configuration_and_undo_nothing() {
     let world = World::at("2026-03-20T10:30:00Z").await;
     let start = async |cpu: &str| {
         let config = Config { rate_cpu_milli: parse_rate(cpu).unwrap(), ..config() };
-        first_start::prices(&world.fixture.manager.store, &config, &*world.fixture.clock).await
+        let events = Events::new(&config).unwrap();
+        first_start::prices(&world.fixture.manager.store, &config, &*world.fixture.clock, &SystemIds, &events).await
     };
     let book = async || -> Vec<String> {
         let mut read = world.fixture.manager.store.read().await.unwrap();
@@ -321,8 +323,16 @@ async fn restarts_follow_the_configuration_and_undo_nothing() {
     start("5").await.unwrap();
     let all = [first, "2026-03-20T11:00:00Z 3", "2026-03-20T12:00:00Z 4", "2026-03-20T13:00:00Z 5"];
     assert_eq!(book().await, all);
+    // What a new installation begins with is no change; each of the others is on record, the API's as its caller's.
+    let record = world.get("/v1/audit?action=create&subject=kubeop").await.body;
+    let objects: Vec<_> = record.as_array().unwrap().iter().map(|entry| &entry["object_id"]).collect();
+    assert_eq!(objects, ["cpu_milli@2026-03-20T12:00:00Z", "cpu_milli@2026-03-20T13:00:00Z"]);
+    assert_eq!((&record[0]["object_kind"], &record[0]["detail"]), (&json!("price"), &json!("4 USD, as configured")));
     let other = Config { currency: kubeop_core::price::Currency::parse("EUR").unwrap(), ..config() };
-    let refused = first_start::prices(&world.fixture.manager.store, &other, &*world.fixture.clock).await.unwrap_err();
+    let events = Events::new(&other).unwrap();
+    let clock = &*world.fixture.clock;
+    let refused =
+        first_start::prices(&world.fixture.manager.store, &other, clock, &SystemIds, &events).await.unwrap_err();
     assert!(refused.message().contains("KUBEOP_CURRENCY is EUR, the price book is in USD"), "{refused}");
 }
 

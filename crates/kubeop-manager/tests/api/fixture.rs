@@ -14,6 +14,7 @@ use kubeop_core::authz::{Actor, Role};
 use kubeop_core::clock::{Clock, ManualClock, SystemClock, SystemIds};
 use kubeop_core::policy::RawPolicy;
 use kubeop_core::price::{Currency, parse_rate};
+use kubeop_manager::api::system::Readiness;
 use kubeop_manager::auth::token::Tokens;
 use kubeop_manager::clusters::Clusters;
 use kubeop_manager::config::{Build, Config};
@@ -155,14 +156,16 @@ impl Fixture {
             keyring::open(&store, config.master_keys().unwrap(), &*clock, &SystemIds, unreadable).await.unwrap();
         let instance = first_start::instance(&store, &SystemIds).await.unwrap();
         first_start::policy(&store, &config, &*clock).await.unwrap();
-        first_start::prices(&store, &config, &*clock).await.unwrap();
+        let events = Events::new(&config).unwrap();
+        first_start::prices(&store, &config, &*clock, &SystemIds, &events).await.unwrap();
         let manager = Arc::new(Manager {
             tokens: Tokens::new(&config.signing_keys),
             gate,
             clusters: Clusters::new(keyring, config.servers.clone(), None),
             wake: Wake::default(),
-            events: Events::new(&config).unwrap(),
+            events,
             turns: Turns::default(),
+            readiness: Readiness::default(),
             config,
             store,
             clock: Arc::<ManualClock>::clone(&clock),

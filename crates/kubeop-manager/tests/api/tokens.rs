@@ -14,6 +14,7 @@ use kubeop_core::authz::{Actor, Role};
 use kubeop_core::clock::Clock;
 use kubeop_core::id::{ProjectId, TenantId};
 use kubeop_manager::auth::token::Tokens;
+use kubeop_manager::jobs::credentials;
 use secrecy::SecretSlice;
 use serde_json::{Value, json};
 
@@ -318,6 +319,59 @@ fn a_second_key_is_accepted_and_the_first_signs() {
 }
 
 both! {
+    async fn a_token_that_kubeop_token_made_is_revoked_by_an_admin_and_by_nobody_else(fixture) {
+        let world = World::new(&fixture).await;
+        let jti = fixture.absent();
+        let now = fixture.clock.now();
+        let actor = Actor { subject: "lost".into(), role: Role::Admin, token_id: Some(jti.clone()) };
+        let lost = fixture.manager.tokens.sign(&actor, now, now + SignedDuration::from_hours(24)).unwrap();
+        assert_eq!(status(&fixture, &lost).await, StatusCode::OK);
+        let path = format!("/v1/jwt/{jti}");
+        let tenant = fixture.token(world.tenant());
+        assert_eq!(fixture.call("DELETE", &path, Some(&tenant), None).await.status, StatusCode::NOT_FOUND);
+        assert_eq!(status(&fixture, &lost).await, StatusCode::OK);
+        for odd in ["not-an-id", &jti.to_uppercase(), &jti.replace('-', "")] {
+            fixture.admin("DELETE", &format!("/v1/jwt/{odd}"), &json!(null), 404).await;
+        }
+        fixture.admin("DELETE", &path, &json!(null), 204).await;
+        assert_eq!(status(&fixture, &lost).await, StatusCode::UNAUTHORIZED);
+        fixture.admin("DELETE", &path, &json!(null), 204).await;
+        let record = fixture.admin("GET", &format!("/v1/audit?object_id={jti}"), &json!(null), 200).await;
+        assert_eq!((&record[0]["action"], record.as_array().unwrap().len()), (&json!("revoke"), 2));
+        // It is not forgotten before the token has ended.
+        fixture.clock.set(now + SignedDuration::from_hours(23));
+        credentials::round(&fixture.manager).await.unwrap();
+        assert_eq!(status(&fixture, &lost).await, StatusCode::UNAUTHORIZED);
+    }
+
+    async fn what_a_revoked_token_issued_ends_with_it(fixture) {
+        let world = World::new(&fixture).await;
+        let jti = fixture.absent();
+        let now = fixture.clock.now();
+        let actor = Actor { subject: "lost".into(), role: Role::Admin, token_id: Some(jti.clone()) };
+        let root = fixture.manager.tokens.sign(&actor, now, now + SignedDuration::from_hours(24)).unwrap();
+        let issue = async |by: &str, path: &str, body: Value| {
+            let answer = fixture.call("POST", path, Some(by), Some(&body.to_string())).await;
+            assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
+            answer.body["token"].as_str().unwrap().to_owned()
+        };
+        let tenant = issue(&root, "/v1/jwt/tenant", json!({"TenantID": world.mine.tenant})).await;
+        let project = issue(&tenant, "/v1/jwt/project", json!({"ProjectID": world.mine.project})).await;
+        let admin = fixture.token(Role::Admin);
+        let other = issue(&admin, "/v1/jwt/tenant", json!({"TenantID": world.mine.tenant})).await;
+        let get = async |token: &str| fixture.call("GET", "/v1/projects", Some(token), None).await.status;
+        for token in [&root, &tenant, &project, &other] {
+            assert_eq!(get(token).await, StatusCode::OK);
+        }
+        fixture.admin("DELETE", &format!("/v1/jwt/{jti}"), &json!(null), 204).await;
+        for token in [&root, &tenant, &project] {
+            assert_eq!(get(token).await, StatusCode::UNAUTHORIZED);
+        }
+        assert_eq!(get(&other).await, StatusCode::OK);
+        let record = fixture.admin("GET", &format!("/v1/audit?object_id={jti}"), &json!(null), 200).await;
+        assert_eq!(record[0]["detail"], "with 2 tokens that it issued");
+    }
+
     async fn a_token_ends_with_its_revocation_its_project_or_its_tenant_everywhere(fixture) {
         let world = World::new(&fixture).await;
         let issue = async |path: &str, body: Value| {

@@ -2,7 +2,7 @@
 //!
 //! Invariant: tampering is done as somebody with the database's password would do it.
 
-use crate::database::behind_the_back;
+use crate::database::{behind_the_back, bytes};
 use crate::fixture::Fixture;
 use jiff::Timestamp;
 use kubeop_core::clock::{IdSource, SystemIds};
@@ -88,6 +88,30 @@ fn of_one(fixture: &Fixture) -> &'static str {
 }
 
 both! {
+    async fn records_that_are_forged_outside_of_every_chain_are_found(fixture) {
+        let heads = log(&fixture).await;
+        let store = &fixture.manager.store;
+        // Sealed records of a tenant that has no chain, and at places that the way through a chain never sees.
+        append(store, 100, 9).await;
+        append(store, 101, 1).await;
+        append(store, 102, 0).await;
+        let forge = async |subject: &str, seq: i64| {
+            let sql = format!("UPDATE audit_record SET seq = {seq}, hash = {} WHERE subject = '{subject}'", bytes(store, &[1; 32]));
+            assert_eq!(behind_the_back(store, &sql).await, 1);
+        };
+        forge("s100", 1).await;
+        forge("s101", 0).await;
+        forge("s102", -7).await;
+        let (_, findings) = verified(&fixture, &heads).await;
+        let nine = tenant(9).unwrap();
+        let one = tenant(1).unwrap();
+        assert_eq!(findings, [
+            "chain platform: 1 records are sealed at places before the first: they were added".to_owned(),
+            format!("chain {one}: 1 records are sealed at places before the first: they were added"),
+            format!("chain {nine}: has sealed records and no end: they were added, or it was removed"),
+        ]);
+    }
+
     async fn sealers_that_are_killed_and_writers_that_commit_late_leave_one_whole_chain(fixture) {
         let fixture = Arc::new(fixture);
         let (over, written) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));

@@ -49,7 +49,7 @@ pub async fn list_page(c: &mut Conn<'_>, scope: Scope, filter: &Filter<'_>, page
         (None, Some(_), Some(_), _) => page_where!("tenant_id = $4 AND name = $6"),
         (None, Some(_), None, _) => page_where!("tenant_id = $4"),
         (None, None, Some(_), None) => page_where!("name = $6"),
-        (None, None, Some(_), Some(_)) => page_where!("name = $6 AND (cluster_id = $3 OR $3 IS NULL)"),
+        (None, None, Some(_), Some(_)) => page_where!("cluster_id = $3 AND name = $6"),
         (None, None, None, Some(_)) => page_where!("cluster_id = $3"),
         (None, None, None, None) => page_where!("TRUE"),
     };

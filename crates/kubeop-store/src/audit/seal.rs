@@ -240,6 +240,25 @@ pub async fn put_chain(c: &mut Conn<'_>, chain: &Chain) -> Result<()> {
     Ok(())
 }
 
+/// The next tenant that has a sealed record, by id; the platform's (nil) is the first.
+pub async fn next_sealed(c: &mut Conn<'_>, after: Option<Option<TenantId>>) -> Result<Option<Option<TenantId>>> {
+    let first = sql!("SELECT tenant_id FROM audit_record WHERE seq IS NOT NULL ORDER BY tenant_id, seq LIMIT 1");
+    let next = sql!(
+        "SELECT tenant_id FROM audit_record WHERE seq IS NOT NULL AND tenant_id > $1 ORDER BY tenant_id, seq LIMIT 1"
+    );
+    let found: Option<Uuid> = match after {
+        None => on!(c, x => sqlx::query_scalar(first).fetch_optional(x).await)?,
+        Some(after) => on!(c, x => sqlx::query_scalar(next).bind(key(after)).fetch_optional(x).await)?,
+    };
+    Ok(found.map(|id| (!id.is_nil()).then_some(TenantId(id))))
+}
+
+/// Sealed records of a tenant at places that no chain has.
+pub async fn count_misplaced(c: &mut Conn<'_>, tenant_id: Option<TenantId>) -> Result<i64> {
+    let q = sql!("SELECT COUNT(*) AS n FROM audit_record WHERE tenant_id = $1 AND seq <= 0");
+    Ok(on!(c, x => sqlx::query_scalar(q).bind(key(tenant_id)).fetch_one(x).await)?)
+}
+
 /// The sealed records of a chain after a place, in order.
 pub async fn sealed(c: &mut Conn<'_>, tenant_id: Option<TenantId>, after: i64, rows: u32) -> Result<Vec<AuditRecord>> {
     let q = sql!(concat!(

@@ -2,6 +2,7 @@
 //!
 //! Invariant: a dead letter is never sent by itself; it leaves by a replay or when its time is over.
 
+use super::queue::{Line, next_of};
 use super::{EventDelivery, columns, sql};
 use crate::column::Ts;
 use crate::page::{Filter, limit, page_sql};
@@ -9,6 +10,7 @@ use crate::{Conn, Page, Result, on};
 use jiff::Timestamp;
 use kubeop_core::authz::Scope;
 use kubeop_core::id::TenantId;
+use std::collections::BTreeSet;
 use uuid::Uuid;
 
 /// What a list of dead letters is narrowed to.
@@ -22,6 +24,24 @@ pub struct DeadFilter<'a> {
     pub tenant_id: Option<TenantId>,
 }
 
+/// Found by the anchor; the rest of the filter is in the inner query, which reads until it has enough.
+macro_rules! page_where {
+    ($anchor:literal) => {
+        page_sql!(
+            columns!(),
+            "event_delivery",
+            "dead_at, id",
+            concat!(
+                "dead_at IS NOT NULL AND ",
+                $anchor,
+                " AND (hook = $3 OR $3 IS NULL) AND (event_type = $4 OR $4 IS NULL) AND (tenant_id = $5 OR $5 IS NULL)"
+            ),
+            "$6",
+            "TRUE"
+        )
+    };
+}
+
 /// A page of dead letters, in order of (when they were given up, id). A scope of less than all sees only what is about its tenant.
 pub async fn list_dead(
     c: &mut Conn<'_>,
@@ -31,15 +51,12 @@ pub async fn list_dead(
 ) -> Result<Vec<EventDelivery>> {
     let tenants = Filter { tenant_id: filter.tenant_id, ..Filter::default() };
     let Some(bound) = tenants.within(scope).filter(|bound| bound.project.is_none()) else { return Ok(Vec::new()) };
-    let q = page_sql!(
-        columns!(),
-        "event_delivery",
-        "dead_at, id",
-        "dead_at IS NOT NULL AND (hook = $3 OR $3 IS NULL) AND (event_type = $4 OR $4 IS NULL) \
-         AND (tenant_id = $5 OR $5 IS NULL)",
-        "$6",
-        "TRUE"
-    );
+    let q = match (bound.tenant, filter.event_type, filter.hook) {
+        (Some(_), ..) => page_where!("tenant_id = $5"),
+        (None, Some(_), _) => page_where!("event_type = $4"),
+        (None, None, Some(_)) => page_where!("hook = $3"),
+        (None, None, None) => page_where!("TRUE"),
+    };
     let start = page.start();
     Ok(on!(c, x => sqlx::query_as(q)
         .bind(start.0)
@@ -66,7 +83,7 @@ pub async fn replay(
     give_up_at: Timestamp,
 ) -> Result<Option<EventDelivery>> {
     let q = sql!(concat!(
-        "UPDATE event_delivery SET dead_at = NULL, attempts = 0, next_at = $2, give_up_at = $3 \
+        "UPDATE event_delivery SET dead_at = NULL, waits = FALSE, attempts = 0, next_at = $2, give_up_at = $3 \
          WHERE id = $1 AND dead_at IS NOT NULL RETURNING ",
         columns!()
     ));
@@ -84,15 +101,15 @@ pub async fn expire(c: &mut Conn<'_>, now: Timestamp, why: &str, rows: u32) -> R
         "UPDATE event_delivery SET claimed_by = NULL, dead_at = $1, last_error = COALESCE(last_error, $2) WHERE seq IN \
          (SELECT seq FROM event_delivery WHERE dead_at IS NULL AND give_up_at <= $1 \
          AND (claimed_by IS NULL OR next_at <= $1) ORDER BY give_up_at, seq LIMIT $3) \
-         AND dead_at IS NULL AND give_up_at <= $1 AND (claimed_by IS NULL OR next_at <= $1)"
+         AND dead_at IS NULL AND give_up_at <= $1 AND (claimed_by IS NULL OR next_at <= $1) RETURNING hook, subject"
     );
-    Ok(on!(c, x => sqlx::query(q)
-        .bind(Ts::from(now))
-        .bind(why)
-        .bind(limit(rows))
-        .execute(x)
-        .await
-        .map(|done| done.rows_affected()))?)
+    let gone: Vec<Line> =
+        on!(c, x => sqlx::query_as(q).bind(Ts::from(now)).bind(why).bind(limit(rows)).fetch_all(x).await)?;
+    let count = u64::try_from(gone.len()).unwrap_or(u64::MAX);
+    for line in BTreeSet::from_iter(gone) {
+        next_of(c, &line).await?;
+    }
+    Ok(count)
 }
 
 /// Forgets some of the dead letters from before `before`; returns how many.

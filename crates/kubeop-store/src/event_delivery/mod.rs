@@ -8,7 +8,8 @@ mod queue;
 
 pub use dead::{DeadFilter, count_dead, expire, get_dead, list_dead, remove_dead, replay};
 pub use queue::{
-    Failure, Figures, Settled, claim, delivered, figures, give_up, is_due, postpone, put, release, release_all,
+    Failure, Figures, Line, Settled, claim, delivered, figures, give_up, is_due, next_of, postpone, put, release,
+    release_all, stranded,
 };
 
 use crate::column::{Id, Maybe, Ts};

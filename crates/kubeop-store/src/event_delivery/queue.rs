@@ -10,23 +10,39 @@ use jiff::Timestamp;
 use sqlx::types::Json;
 use uuid::Uuid;
 
+macro_rules! alive {
+    () => {
+        "SELECT seq FROM event_delivery WHERE hook = $1 AND subject = $2 AND dead_at IS NULL"
+    };
+}
+
 /// Writes a delivery that is due; its place is the next one, whatever `row.seq` says.
 pub async fn put(c: &mut Conn<'_>, row: &EventDelivery) -> Result<()> {
+    let subject = clean(&row.subject, 1000);
+    // What is before it stays there until this transaction ends, so that whoever removes it sees this row and lets it go first. One that is
+    // being settled at this moment is not waited for: who is not marked as waiting looks himself, whenever it is his turn.
+    let q = c.pick(
+        sql!(pg: concat!(alive!(), " ORDER BY seq DESC LIMIT 1 FOR SHARE SKIP LOCKED")),
+        sql!(sqlite: concat!(alive!(), " ORDER BY seq DESC LIMIT 1")),
+    );
+    let before: Option<i64> =
+        on!(c, x => sqlx::query_scalar(q).bind(&row.hook).bind(&subject).fetch_optional(x).await)?;
     let q = sql!(
         "INSERT INTO event_delivery (id, hook, event_id, event_type, subject, tenant_id, data, occurred_at, give_up_at, next_at, \
-         attempts) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 0)"
+         attempts, waits) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 0, $11)"
     );
     on!(c, x => sqlx::query(q)
         .bind(row.id)
         .bind(&row.hook)
         .bind(row.event_id)
         .bind(&row.event_type)
-        .bind(clean(&row.subject, 1000))
+        .bind(subject)
         .bind(row.tenant_id.map(|id| id.0))
         .bind(Json(&row.data))
         .bind(Ts::from(row.occurred_at))
         .bind(Ts::from(row.give_up_at))
         .bind(Ts::from(row.next_at))
+        .bind(before.is_some())
         .execute(x)
         .await
         .map(|_| ()))?;
@@ -36,7 +52,8 @@ pub async fn put(c: &mut Conn<'_>, row: &EventDelivery) -> Result<()> {
 /// Whether anything is due for a hook; it may be held back by what is before it.
 pub async fn is_due(c: &mut Conn<'_>, hook: &str, now: Timestamp) -> Result<bool> {
     let q = sql!(
-        "SELECT seq FROM event_delivery WHERE hook = $1 AND dead_at IS NULL AND next_at <= $2 ORDER BY next_at, seq LIMIT 1"
+        "SELECT seq FROM event_delivery WHERE hook = $1 AND dead_at IS NULL AND NOT waits AND next_at <= $2 \
+         ORDER BY next_at, seq LIMIT 1"
     );
     let found: Option<i64> = on!(c, x => sqlx::query_scalar(q).bind(hook).bind(Ts::from(now)).fetch_optional(x).await)?;
     Ok(found.is_some())
@@ -44,8 +61,8 @@ pub async fn is_due(c: &mut Conn<'_>, hook: &str, now: Timestamp) -> Result<bool
 
 macro_rules! due {
     () => {
-        "SELECT seq FROM event_delivery AS d WHERE hook = $1 AND dead_at IS NULL AND next_at <= $4 AND NOT EXISTS \
-         (SELECT 1 FROM event_delivery AS e WHERE e.hook = $1 AND e.subject = d.subject AND e.dead_at IS NULL \
+        "SELECT seq FROM event_delivery AS d WHERE hook = $1 AND dead_at IS NULL AND NOT waits AND next_at <= $4 \
+         AND NOT EXISTS (SELECT 1 FROM event_delivery AS e WHERE e.hook = $1 AND e.subject = d.subject AND e.dead_at IS NULL \
          AND e.seq < d.seq) ORDER BY next_at, seq LIMIT $5"
     };
 }
@@ -108,33 +125,67 @@ pub struct Failure<'a> {
 
 /// Removes what was delivered; `false`: somebody else had taken over.
 pub async fn delivered(c: &mut Conn<'_>, attempt: Settled) -> Result<bool> {
-    let q = sql!("DELETE FROM event_delivery WHERE seq = $1 AND claimed_by = $2 AND attempts = $3");
-    let rows = on!(c, x => sqlx::query(q)
+    let q =
+        sql!("DELETE FROM event_delivery WHERE seq = $1 AND claimed_by = $2 AND attempts = $3 RETURNING hook, subject");
+    let gone: Option<Line> = on!(c, x => sqlx::query_as(q)
         .bind(attempt.seq)
         .bind(attempt.owner)
         .bind(attempt.attempts)
-        .execute(x)
-        .await
-        .map(|done| done.rows_affected()))?;
-    Ok(rows == 1)
+        .fetch_optional(x)
+        .await)?;
+    let Some(line) = gone else { return Ok(false) };
+    next_of(c, &line).await?;
+    Ok(true)
+}
+
+/// The deliveries of one subject to one hook.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, sqlx::FromRow)]
+pub struct Line {
+    /// Where they go.
+    pub hook: String,
+    /// What they are about.
+    pub subject: String,
+}
+
+/// Lets the first of a line be claimed, once what was before it is settled.
+pub async fn next_of(c: &mut Conn<'_>, line: &Line) -> Result<()> {
+    let q = sql!(concat!(
+        "UPDATE event_delivery SET waits = FALSE WHERE waits AND seq = (",
+        alive!(),
+        " ORDER BY seq LIMIT 1)"
+    ));
+    on!(c, x => sqlx::query(q).bind(&line.hook).bind(&line.subject).execute(x).await.map(|_| ()))?;
+    Ok(())
+}
+
+/// Lines whose first waits for nothing, though it is marked so: a process of an earlier version settled what was before it.
+pub async fn stranded(c: &mut Conn<'_>, rows: u32) -> Result<Vec<Line>> {
+    let q = sql!(
+        "SELECT hook, subject FROM event_delivery AS d WHERE dead_at IS NULL AND waits AND NOT EXISTS \
+         (SELECT 1 FROM event_delivery AS e WHERE e.hook = d.hook AND e.subject = d.subject AND e.dead_at IS NULL \
+         AND e.seq < d.seq) LIMIT $1"
+    );
+    Ok(on!(c, x => sqlx::query_as(q).bind(limit(rows)).fetch_all(x).await)?)
 }
 
 /// Lets what failed be due again at `next_at`; `false`: somebody else had taken over.
 pub async fn postpone(c: &mut Conn<'_>, attempt: Settled, next_at: Timestamp, failure: Failure<'_>) -> Result<bool> {
     let q = sql!(
         "UPDATE event_delivery SET claimed_by = NULL, next_at = $4, last_status = $5, last_error = $6 \
-         WHERE seq = $1 AND claimed_by = $2 AND attempts = $3"
+         WHERE seq = $1 AND claimed_by = $2 AND attempts = $3 RETURNING hook, subject"
     );
-    settle_failed(c, q, attempt, next_at, failure).await
+    Ok(settle_failed(c, q, attempt, next_at, failure).await?.is_some())
 }
 
 /// Makes what failed a dead letter; `false`: somebody else had taken over.
 pub async fn give_up(c: &mut Conn<'_>, attempt: Settled, now: Timestamp, failure: Failure<'_>) -> Result<bool> {
     let q = sql!(
         "UPDATE event_delivery SET claimed_by = NULL, dead_at = $4, last_status = $5, last_error = $6 \
-         WHERE seq = $1 AND claimed_by = $2 AND attempts = $3"
+         WHERE seq = $1 AND claimed_by = $2 AND attempts = $3 RETURNING hook, subject"
     );
-    settle_failed(c, q, attempt, now, failure).await
+    let Some(line) = settle_failed(c, q, attempt, now, failure).await? else { return Ok(false) };
+    next_of(c, &line).await?;
+    Ok(true)
 }
 
 async fn settle_failed(
@@ -143,18 +194,16 @@ async fn settle_failed(
     attempt: Settled,
     at: Timestamp,
     failure: Failure<'_>,
-) -> Result<bool> {
-    let rows = on!(c, x => sqlx::query(q)
+) -> Result<Option<Line>> {
+    Ok(on!(c, x => sqlx::query_as(q)
         .bind(attempt.seq)
         .bind(attempt.owner)
         .bind(attempt.attempts)
         .bind(Ts::from(at))
         .bind(failure.status.map(i64::from))
         .bind(clean(failure.error, 1000))
-        .execute(x)
-        .await
-        .map(|done| done.rows_affected()))?;
-    Ok(rows == 1)
+        .fetch_optional(x)
+        .await)?)
 }
 
 /// Makes due again what `owner` claimed and did not settle; returns how many.

@@ -27,7 +27,7 @@ pub async fn list(c: &mut Conn<'_>, scope: Scope, filter: &Filter<'_>, page: &Pa
         (_, Some(_), Some(_), _) => page_where!("tenant_id = $4 AND name = $6"),
         (_, Some(_), None, _) => page_where!("tenant_id = $4"),
         (_, None, Some(_), None) => page_where!("name = $6"),
-        (_, None, Some(_), Some(_)) => page_where!("name = $6 AND (cluster_id = $3 OR $3 IS NULL)"),
+        (_, None, Some(_), Some(_)) => page_where!("cluster_id = $3 AND name = $6"),
         (_, None, None, Some(_)) => page_where!("cluster_id = $3"),
         (None, None, None, None) => page_where!("TRUE"),
     };

@@ -34,6 +34,7 @@ fn made(jti: &str, project: Option<&Project>, expires: i64) -> IssuedToken {
         created_at: at(1),
         expires_at: at(expires),
         revoked_at: None,
+        parent_jti: None,
     }
 }
 
@@ -87,19 +88,44 @@ both! {
             kubeconfig::insert(c, &issued(&projects[project], n, expires)).await.unwrap();
         }
         let ids = |rows: Vec<IssuedKubeconfig>| rows.iter().map(|row| row.id.0.as_u128()).collect::<Vec<_>>();
-        assert_eq!(ids(kubeconfig::due_for_collection(c, at(99), 9).await.unwrap()), vec![4]);
-        assert_eq!(ids(kubeconfig::due_for_collection(c, at(100), 9).await.unwrap()), vec![4, 1]);
+        assert_eq!(ids(kubeconfig::due_for_collection(c, cluster(1).id, at(99), 9).await.unwrap()), vec![4]);
+        assert_eq!(ids(kubeconfig::due_for_collection(c, cluster(1).id, at(100), 9).await.unwrap()), vec![4, 1]);
         assert_eq!(kubeconfig::revoke_project(c, projects[1].id, at(20)).await.unwrap(), 2);
-        assert_eq!(ids(kubeconfig::due_for_collection(c, at(30), 9).await.unwrap()), vec![3, 4]);
+        assert_eq!(ids(kubeconfig::due_for_collection(c, cluster(1).id, at(30), 9).await.unwrap()), vec![3, 4]);
+        assert_eq!(ids(kubeconfig::due_for_collection(c, cluster(1).id, at(150), 2).await.unwrap()), vec![3, 4], "revoked first");
+        assert_eq!(ids(kubeconfig::due_for_collection(c, cluster(1).id, at(150), 9).await.unwrap()), vec![3, 4, 1]);
+        assert!(kubeconfig::due_for_collection(c, cluster(2).id, at(999), 9).await.unwrap().is_empty());
+        assert_eq!(kubeconfig::next_home(c, None).await.unwrap(), Some(cluster(1).id));
+        assert_eq!(kubeconfig::next_home(c, Some(cluster(1).id)).await.unwrap(), None);
         kubeconfig::postpone(c, &[KubeconfigId(Uuid::from_u128(3))], at(60)).await.unwrap();
-        assert_eq!(ids(kubeconfig::due_for_collection(c, at(30), 9).await.unwrap()), vec![4]);
+        assert_eq!(ids(kubeconfig::due_for_collection(c, cluster(1).id, at(30), 9).await.unwrap()), vec![4]);
         // Revoking again does not bring a postponed collection forward.
         kubeconfig::revoke(c, all(), KubeconfigId(Uuid::from_u128(3)), at(31)).await.unwrap();
-        assert_eq!(ids(kubeconfig::due_for_collection(c, at(31), 9).await.unwrap()), vec![4]);
+        assert_eq!(ids(kubeconfig::due_for_collection(c, cluster(1).id, at(31), 9).await.unwrap()), vec![4]);
         let gone = [4, 4, 77].map(|n| KubeconfigId(Uuid::from_u128(n)));
         assert_eq!(kubeconfig::remove(c, &gone).await.unwrap(), 1);
         assert_eq!(kubeconfig::remove(c, &[]).await.unwrap(), 0);
-        assert!(kubeconfig::due_for_collection(c, at(31), 9).await.unwrap().is_empty());
+        assert!(kubeconfig::due_for_collection(c, cluster(1).id, at(31), 9).await.unwrap().is_empty());
+    }
+
+    async fn what_a_token_issued_is_revoked_with_it(store) {
+        let mut tx = store.begin().await.unwrap();
+        let c = &mut tx.conn();
+        let by = |jti: &str, parent: &str| IssuedToken { parent_jti: Some(parent.into()), ..made(jti, None, 100) };
+        // The first one was made elsewhere.
+        for row in [by("child", "root"), by("grandchild", "child"), by("sibling", "other"), by("late", "root")] {
+            assert_eq!(token::insert(c, &row).await.unwrap(), Inserted::Yes);
+        }
+        assert!(token::hold(c, "root").await.unwrap() && token::hold(c, "child").await.unwrap());
+        assert_eq!(token::revoke_issued_by(c, "root", at(10)).await.unwrap(), 3);
+        assert_eq!(token::revoke_issued_by(c, "root", at(10)).await.unwrap(), 0);
+        for (jti, revoked) in [("root", false), ("child", true), ("grandchild", true), ("late", true), ("sibling", false)] {
+            assert_eq!(token::is_revoked(c, jti).await.unwrap(), revoked, "{jti}");
+        }
+        // One that was issued while its parent was revoked.
+        assert_eq!(token::insert(c, &IssuedToken { revoked_at: Some(at(11)), ..made("other", None, 100) }).await.unwrap(), Inserted::Yes);
+        assert!(token::is_revoked(c, "sibling").await.unwrap());
+        assert!(!token::hold(c, "other").await.unwrap() && !token::hold(c, "child").await.unwrap());
     }
 
     async fn a_token_is_revoked_by_its_jti(store) {
@@ -129,7 +155,8 @@ both! {
         let rest = token::list_revoked(c, at(20), Some((after.0, &after.1)), 9).await.unwrap();
         assert_eq!(jtis(rest), vec!["j2"]);
         assert_eq!(jtis(token::list_revoked(c, at(100), None, 9).await.unwrap()), vec!["j2"]);
-        assert_eq!(token::remove_expired(c, at(250)).await.unwrap(), 2);
+        assert_eq!(token::remove_expired(c, at(250), 1).await.unwrap(), 1);
+        assert_eq!(token::remove_expired(c, at(250), 9).await.unwrap(), 1);
         assert!(!token::is_revoked(c, "j1").await.unwrap());
         assert!(token::is_revoked(c, "j2").await.unwrap());
     }

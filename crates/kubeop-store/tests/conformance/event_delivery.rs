@@ -5,8 +5,9 @@ use jiff::{SignedDuration, Timestamp};
 use kubeop_core::authz::system_scope;
 use kubeop_core::id::TenantId;
 use kubeop_store::event_delivery::{self as events, DeadFilter, EventDelivery, Failure, Figures, Settled};
-use kubeop_store::{Page, Store};
+use kubeop_store::{Conn, Page, Store};
 use serde_json::json;
+use sqlx::Executor;
 use uuid::Uuid;
 
 const FAILURE: Failure<'_> = Failure { status: Some(503), error: "it answered 503" };
@@ -92,6 +93,89 @@ both! {
         assert!(events::give_up(&mut tx.conn(), attempt(&again[0]), at(21), FAILURE).await.unwrap());
         tx.commit().await.unwrap();
         assert_eq!(ids(&claim(&store, "events", 1, at(21), 10).await), [5]);
+    }
+
+    async fn followers_are_not_looked_at_until_what_is_before_them_is_settled(store) {
+        for number in 1..=4 {
+            put(&store, &event(number, "events", "app/a")).await;
+        }
+        let waiting = async || {
+            let mut tx = store.begin().await.unwrap();
+            let q = "SELECT COUNT(*) FROM event_delivery WHERE waits AND dead_at IS NULL";
+            let n: i64 = match tx.conn() {
+                Conn::Sqlite(c) => sqlx::query_scalar(q).fetch_one(c).await.unwrap(),
+                Conn::Pg(c) => sqlx::query_scalar(q).fetch_one(c).await.unwrap(),
+            };
+            n
+        };
+        let is_due = async || events::is_due(&mut store.read().await.unwrap().conn(), "events", at(10)).await.unwrap();
+        assert_eq!((waiting().await, is_due().await), (3, true));
+        let first = claim(&store, "events", 1, at(10), 9).await;
+        assert_eq!(ids(&first), [1]);
+        assert!(!is_due().await, "nothing is due, though three wait");
+        assert!(delivered(&store, &first[0]).await);
+        assert_eq!((waiting().await, is_due().await), (2, true));
+        let second = claim(&store, "events", 1, at(10), 9).await;
+        let mut tx = store.begin().await.unwrap();
+        assert!(events::give_up(&mut tx.conn(), attempt(&second[0]), at(11), FAILURE).await.unwrap());
+        tx.commit().await.unwrap();
+        assert_eq!((waiting().await, is_due().await), (1, true));
+        // A dead letter that comes back is before the rest again.
+        let mut tx = store.begin().await.unwrap();
+        events::replay(&mut tx.conn(), Uuid::from_u128(2), at(10), at(2000)).await.unwrap().unwrap();
+        tx.commit().await.unwrap();
+        let again = claim(&store, "events", 1, at(10), 9).await;
+        assert_eq!(ids(&again), [2]);
+        assert!(delivered(&store, &again[0]).await);
+        assert_eq!(ids(&claim(&store, "events", 1, at(10), 9).await), [3]);
+        let mut tx = store.begin().await.unwrap();
+        assert_eq!(events::expire(&mut tx.conn(), at(1000), "too late", 1).await.unwrap(), 1);
+        tx.commit().await.unwrap();
+        assert_eq!(waiting().await, 0);
+        assert_eq!(ids(&claim(&store, "events", 1, at(1000), 9).await), [4]);
+    }
+
+    async fn what_a_process_of_an_earlier_version_left_waiting_goes_on(store) {
+        for (number, subject) in [(1, "app/a"), (2, "app/a"), (3, "app/b"), (4, "app/b")] {
+            put(&store, &event(number, "events", subject)).await;
+        }
+        let mut tx = store.begin().await.unwrap();
+        let gone = "DELETE FROM event_delivery WHERE seq = (SELECT MIN(seq) FROM event_delivery)";
+        match tx.conn() {
+            Conn::Sqlite(c) => c.execute(gone).await.map(|_| ()).unwrap(),
+            Conn::Pg(c) => c.execute(gone).await.map(|_| ()).unwrap(),
+        }
+        assert_eq!(ids(&events::claim(&mut tx.conn(), "events", Uuid::nil(), at(10), at(70), 9).await.unwrap()), [3]);
+        let lines = events::stranded(&mut tx.conn(), 9).await.unwrap();
+        assert_eq!(lines.iter().map(|line| line.subject.as_str()).collect::<Vec<_>>(), ["app/a"]);
+        events::next_of(&mut tx.conn(), &lines[0]).await.unwrap();
+        assert_eq!(ids(&events::claim(&mut tx.conn(), "events", Uuid::nil(), at(10), at(70), 9).await.unwrap()), [2]);
+    }
+
+    async fn writers_and_settlers_of_one_subject_at_once_strand_nothing(store) {
+        let writers = (0..4_u128).map(|writer| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                for n in 0..40 {
+                    put(&store, &event(1 + writer * 100 + n, "events", "app/a")).await;
+                }
+            })
+        });
+        let writers: Vec<_> = writers.collect();
+        let (mut count, mut idle) = (0, 0);
+        while count < 160 {
+            let rows = claim(&store, "events", 1, at(10), 4).await;
+            idle = if rows.is_empty() { idle + 1 } else { 0 };
+            assert!(idle < 2000, "stranded after {count}");
+            for row in rows {
+                assert!(delivered(&store, &row).await);
+                count += 1;
+            }
+            tokio::task::yield_now().await;
+        }
+        for writer in writers {
+            writer.await.unwrap();
+        }
     }
 
     async fn what_a_process_left_is_taken_over_and_it_settles_nothing_any_more(store) {
