@@ -8,6 +8,7 @@ pub mod body;
 mod connection;
 pub mod error;
 pub mod idempotency;
+pub mod if_match;
 pub mod layers;
 pub mod params;
 pub mod server;
