@@ -198,8 +198,8 @@ mod tests {
         Actor { subject: "p".into(), role: Role::Project(ProjectId(Uuid::from_u128(1))), token_id: Some("j".into()) }
     }
 
-    fn raw(header: &serde_json::Value, claims: &serde_json::Value, key: &[u8]) -> String {
-        let part = |value: &serde_json::Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
+    fn raw(header: &Value, claims: &Value, key: &[u8]) -> String {
+        let part = |value: &Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
         let text = format!("{}.{}", part(header), part(claims));
         let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, key);
         let tag = BASE64_URL_SAFE_NO_PAD.encode(aws_lc_rs::hmac::sign(&key, text.as_bytes()));

@@ -8,9 +8,9 @@ use aide::OperationInput;
 use aide::generate::GenContext;
 use aide::openapi::{Operation, ReferenceOr};
 use axum::extract::FromRequestParts;
-use axum::http::HeaderMap;
 use axum::http::header;
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue};
 use kubeop_core::id::shorten;
 use kubeop_core::{Error, ErrorKind, Result};
 
@@ -65,7 +65,7 @@ impl IfMatch {
 
 fn if_match(headers: &HeaderMap) -> Result<Option<Tags>> {
     // Several lines are one list (RFC 9110 §5.3).
-    let lines: Vec<&[u8]> = headers.get_all(header::IF_MATCH).iter().map(|value| value.as_bytes()).collect();
+    let lines: Vec<&[u8]> = headers.get_all(header::IF_MATCH).iter().map(HeaderValue::as_bytes).collect();
     if lines.is_empty() {
         return Ok(None);
     }
@@ -113,7 +113,6 @@ fn strong(list: &[u8]) -> Option<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use axum::http::HeaderValue;
 
     fn read(lines: &[&str]) -> Result<IfMatch> {
         let mut map = HeaderMap::new();
