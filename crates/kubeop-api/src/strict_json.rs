@@ -1,17 +1,40 @@
 //! JSON without ambiguity: one value, no key twice, nothing behind it.
 //!
-//! Invariant: a text that two parsers could read differently is refused (RFC 8259 §4 leaves duplicate names open).
+//! Invariant: a text that two parsers could read differently is refused (RFC 8259 §4 leaves duplicate names open); no value has more than
+//! [`MAX_VALUES`] values and keys in it, which take far more memory than their text.
 
 use kubeop_core::{Error, Result};
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
+use std::cell::Cell;
 use std::fmt;
+
+/// Values and keys in one value, itself included. Several times what the largest object that Kubernetes stores has.
+pub const MAX_VALUES: usize = 100_000;
+
+/// At most how many values and keys are in a text, before it is read.
+pub fn values_at_most(bytes: &[u8]) -> usize {
+    let (mut quoted, mut escaped, mut count) = (false, false, 1);
+    for byte in bytes {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            // Each begins a value or a key, but where there is none (`[]`).
+            b',' | b':' | b'[' | b'{' if !quoted => count += 1,
+            _ => {}
+        }
+    }
+    count
+}
 
 /// Parses UTF-8 JSON; nesting is bounded to 128 levels by the parser.
 pub fn parse(bytes: &[u8]) -> Result<Value> {
     let text = std::str::from_utf8(bytes).map_err(|_| Error::invalid("the body is not UTF-8"))?;
-    serde_json::from_str::<Strict>(text)
-        .map(|strict| strict.0)
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    Strict::new(&Cell::new(MAX_VALUES))
+        .deserialize(&mut deserializer)
+        .and_then(|value| deserializer.end().map(|()| value))
         .map_err(|error| Error::invalid(format!("the body is not acceptable JSON: {error}")))
 }
 
@@ -60,7 +83,9 @@ impl<'de> Visitor<'de> for &mut Each<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
         self.within = true;
-        while let Some(Strict(item)) = seq.next_element()? {
+        loop {
+            let left = Cell::new(MAX_VALUES);
+            let Some(item) = seq.next_element_seed(Strict::new(&left))? else { break };
             self.hand_over(item)?;
             self.index += 1;
         }
@@ -69,22 +94,41 @@ impl<'de> Visitor<'de> for &mut Each<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, entries: A) -> Result<(), A::Error> {
-        let one = StrictVisitor.visit_map(entries)?;
+        let one = Strict::new(&Cell::new(MAX_VALUES)).visit_map(entries)?;
         self.hand_over(one)
     }
 }
 
-struct Strict(Value);
+/// Reads a value, counting what is in it.
+#[derive(Clone, Copy)]
+struct Strict<'a> {
+    left: &'a Cell<usize>,
+}
 
-impl<'de> Deserialize<'de> for Strict {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(StrictVisitor).map(Strict)
+impl<'a> Strict<'a> {
+    fn new(left: &'a Cell<usize>) -> Self {
+        Self { left }
+    }
+
+    fn count<E: serde::de::Error>(self) -> Result<(), E> {
+        let left = self.left.get().checked_sub(1);
+        self.left.set(left.ok_or_else(|| {
+            E::custom(format_args!("more than {MAX_VALUES} values and keys, which is how many are allowed"))
+        })?);
+        Ok(())
     }
 }
 
-struct StrictVisitor;
+impl<'de> DeserializeSeed<'de> for Strict<'_> {
+    type Value = Value;
 
-impl<'de> Visitor<'de> for StrictVisitor {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        self.count()?;
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Strict<'_> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -121,7 +165,7 @@ impl<'de> Visitor<'de> for StrictVisitor {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
         let mut items = Vec::new();
-        while let Some(Strict(item)) = seq.next_element()? {
+        while let Some(item) = seq.next_element_seed(self)? {
             items.push(item);
         }
         Ok(Value::Array(items))
@@ -130,13 +174,14 @@ impl<'de> Visitor<'de> for StrictVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
         let mut map = Map::new();
         while let Some(key) = entries.next_key::<String>()? {
+            self.count()?;
             if key.contains('\0') {
                 return Err(serde::de::Error::custom("a key contains NUL"));
             }
             if map.contains_key(&key) {
                 return Err(serde::de::Error::custom(format_args!("key {key:?} is given twice")));
             }
-            let Strict(value) = entries.next_value()?;
+            let value = entries.next_value_seed(self)?;
             map.insert(key, value);
         }
         Ok(Value::Object(map))
@@ -172,6 +217,37 @@ mod tests {
         for bad in ["", "1", "null", "[1] 2", r#"{"a":1,"a":2}"#, r#"{"a":1},{"a":2}"#] {
             assert!(collect(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn many_small_values_that_would_fill_the_memory_are_refused() {
+        let list = |n: usize, item: &str| format!("[{}]", vec![item; n].join(","));
+        assert!(parse(list(99_999, "0").as_bytes()).is_ok());
+        let keys: Vec<String> = (0..60_000).map(|n| format!("\"{n}\":0")).collect();
+        for text in [list(100_000, "0"), list(50_000, "[0]"), format!("{{{}}}", keys.join(","))] {
+            let message = parse(text.as_bytes()).unwrap_err().message().to_owned();
+            assert!(message.contains("more than 100000 values and keys"), "{message}");
+        }
+        // In a batch each is counted on its own.
+        assert_eq!(collect(&list(120_000, "1")).unwrap().len(), 120_000);
+        assert!(collect(&format!("[1,{}]", list(100_000, "0"))).unwrap_err().message().starts_with("[1]: "));
+    }
+
+    #[test]
+    fn values_are_never_underestimated() {
+        fn count(value: &Value) -> usize {
+            1 + match value {
+                Value::Array(items) => items.iter().map(count).sum(),
+                Value::Object(map) => map.values().map(|value| 1 + count(value)).sum(),
+                _ => 0,
+            }
+        }
+        for text in ["0", "[]", "[[0],[0]]", r#"{"a":{"b":[1,2,{"c":null}]},"d":"x"}"#, r#"["a,b:[{","\"","\\"]"#] {
+            let exact = count(&parse(text.as_bytes()).unwrap());
+            let most = values_at_most(text.as_bytes());
+            assert!((exact..=2 * exact).contains(&most), "{text}: {exact} {most}");
+        }
+        assert_eq!(values_at_most(br#"["a,b:[{","\"","\\"]"#), 4);
     }
 
     #[test]

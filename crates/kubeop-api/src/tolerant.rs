@@ -21,6 +21,12 @@ pub fn from_value<T: DeserializeOwned>(value: Value) -> Result<T> {
     T::deserialize(Tolerant { value, top: true }).map_err(|fault| Error::invalid(fault.to_string()))
 }
 
+/// Reads the parameters of a query, of which none is the server's own: nobody sends an answer back in it.
+pub fn from_query<T: DeserializeOwned>(parameters: Map<String, Value>) -> Result<T> {
+    let value = Value::Object(parameters);
+    T::deserialize(Tolerant { value, top: false }).map_err(|fault| Error::invalid(fault.to_string()))
+}
+
 /// The names of `T`'s fields, in order; empty if `T` is no struct.
 pub fn fields_of<T: DeserializeOwned>() -> &'static [&'static str] {
     let mut fields: &'static [&'static str] = &[];

@@ -7,7 +7,7 @@ use crate::auth::token::Tokens;
 use crate::clusters::Clusters;
 use crate::config::Config;
 use crate::events::{self, Events};
-use crate::http::layers::Gate;
+use crate::http::gate::Gate;
 use crate::http::server::{self, Patience};
 use crate::metrics::Metrics;
 use crate::state::{Manager, RoleHost};

@@ -7,7 +7,7 @@ use crate::auth::token::Tokens;
 use crate::clusters::Clusters;
 use crate::config::Config;
 use crate::events::Events;
-use crate::http::layers::Gate;
+use crate::http::gate::Gate;
 use crate::metrics::Metrics;
 use crate::sync::{Turns, Wake};
 use async_trait::async_trait;

@@ -6,6 +6,7 @@ use crate::auth::caller::Caller;
 use crate::auth::permission::ReadAnalytics;
 use crate::http::answer::Found;
 use crate::http::error::ApiResult;
+use crate::http::params::NoQuery;
 use kubeop_api::platform::AnalyticsSummary;
 use kubeop_core::image::ImageRef;
 use kubeop_store::{app, cluster, project, tenant};
@@ -15,7 +16,7 @@ use std::collections::BTreeMap;
 const PAGE: u32 = 1000;
 
 /// Delivery and registry figures.
-pub async fn summary(caller: Caller<ReadAnalytics>) -> ApiResult<Found<AnalyticsSummary>> {
+pub async fn summary(caller: Caller<ReadAnalytics>, _: NoQuery) -> ApiResult<Found<AnalyticsSummary>> {
     let mut read = caller.read().await?;
     let mut delivery_kinds: BTreeMap<String, u64> = BTreeMap::new();
     let mut registry_hosts: BTreeMap<String, u64> = BTreeMap::new();

@@ -9,6 +9,7 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use jiff::Timestamp;
 use kubeop_api::resource::ListQuery;
+use kubeop_api::tolerant::same_name;
 use kubeop_core::id::{ClusterId, ProjectId, TenantId, shorten};
 use kubeop_core::{Error, Result};
 use kubeop_store::{Filter, Page};
@@ -52,13 +53,13 @@ pub fn behind<T>(rows: &[T], key: impl Fn(&T) -> (Timestamp, Uuid)) -> Option<St
 /// The answer: the page, and the same query with the next cursor.
 pub fn answer<T>(items: Vec<T>, uri: &Uri, cursor: Option<String>) -> PageAnswer<T> {
     let next = cursor.map(|cursor| {
-        let kept: Vec<&str> = uri
-            .query()
-            .unwrap_or_default()
-            .split('&')
-            .filter(|pair| {
-                !pair.is_empty() && !pair.split('=').next().unwrap_or_default().eq_ignore_ascii_case("cursor")
-            })
+        // Names as they were read, whatever their spelling; each belongs to a pair that is not empty.
+        let names = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(uri).map(|query| query.0);
+        let pairs = uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
+        let kept: Vec<&str> = pairs
+            .zip(names.unwrap_or_default())
+            .filter(|(_, (name, _))| !same_name(name, "cursor"))
+            .map(|(pair, _)| pair)
             .collect();
         let joint = if kept.is_empty() { "" } else { "&" };
         format!("{}?{}{joint}cursor={cursor}", uri.path(), kept.join("&"))
@@ -77,6 +78,10 @@ fn decode(cursor: &str) -> Result<(Timestamp, Uuid)> {
     let bytes = BASE64_URL_SAFE_NO_PAD.decode(cursor).map_err(|_| refuse())?;
     let (at, id) = bytes.split_first_chunk::<8>().ok_or_else(refuse)?;
     let at = Timestamp::from_microsecond(i64::from_be_bytes(*at)).map_err(|_| refuse())?;
+    // Nothing is older, and databases differ in how far back they can count.
+    if at < Timestamp::UNIX_EPOCH {
+        return Err(refuse());
+    }
     let id = Uuid::from_slice(id).map_err(|_| refuse())?;
     Ok((at, id))
 }
@@ -89,6 +94,9 @@ mod tests {
     fn cursors_read_back_and_others_are_refused() {
         let key = (Timestamp::from_microsecond(1_700_000_000_123_456).unwrap(), Uuid::from_u128(7));
         assert_eq!(decode(&encode(key)).unwrap(), key);
+        let before = (Timestamp::from_microsecond(-1).unwrap(), Uuid::from_u128(7));
+        let forged = "-009000-01-01T00:00:00Z".parse().unwrap();
+        assert!(decode(&encode(before)).is_err() && decode(&encode((forged, Uuid::from_u128(7)))).is_err());
         for bad in ["", "x", "!!!", &"A".repeat(10_000), "////////////////////////////////"] {
             assert!(decode(bad).is_err(), "{bad}");
         }
@@ -99,6 +107,11 @@ mod tests {
         let uri: Uri = "/v1/apps?limit=2&cursor=old&name=web".parse().unwrap();
         let page = answer(vec![1, 2], &uri, Some("new".into()));
         assert_eq!(page.next.as_deref(), Some("/v1/apps?limit=2&name=web&cursor=new"));
+        for spelling in ["Cursor=old", "_cursor=old", "c%75rsor=old", "%5Fcursor=old", "cursor", "&&cursor=old&"] {
+            let uri: Uri = format!("/v1/apps?limit=2&{spelling}&name=a%26b").parse().unwrap();
+            let page = answer(vec![1], &uri, Some("new".into()));
+            assert_eq!(page.next.as_deref(), Some("/v1/apps?limit=2&name=a%26b&cursor=new"), "{spelling}");
+        }
         let mut rows = vec![1, 2, 3];
         let page = Page { after: None, limit: 3 };
         assert!(cut(&mut rows, &page, |n| (Timestamp::UNIX_EPOCH, Uuid::from_u128(*n))).is_some());

@@ -8,7 +8,8 @@ use crate::auth::permission::{ReadPolicy, WritePolicy};
 use crate::http::answer::Item;
 use crate::http::body::Body;
 use crate::http::error::ApiResult;
-use crate::http::params::IfMatch;
+use crate::http::if_match::IfMatch;
+use crate::http::params::NoQuery;
 use crate::sync::objects;
 use kubeop_api::policy::{Policy as Answer, PolicyInput, PolicySync, QuotaMax};
 use kubeop_core::authz::Role;
@@ -40,6 +41,7 @@ pub async fn current(conn: &mut Conn<'_>) -> Result<Current> {
 pub async fn put(
     caller: Caller<WritePolicy>,
     if_match: IfMatch,
+    _: NoQuery,
     Body(input): Body<PolicyInput>,
 ) -> ApiResult<Item<Answer>> {
     let manager = &caller.manager;
@@ -54,8 +56,9 @@ pub async fn put(
     let now = manager.clock.now();
     let mut tx = caller.change().await?;
     let before = current(&mut tx.conn()).await?;
+    let expected = if_match.is_given().then_some(before.version);
     if_match.check(before.version)?;
-    if platform_policy::put(&mut tx.conn(), if_match.0, &value, now).await?.is_none() {
+    if platform_policy::put(&mut tx.conn(), expected, &value, now).await?.is_none() {
         return Err(Error::conflict("the policy was changed at the same time: read it again").into());
     }
     cluster_object::mark_kind(&mut tx.conn(), ObjectKind::Policy, None, now).await?;
@@ -74,7 +77,7 @@ pub async fn put(
 }
 
 /// The policy in force and which clusters hold it.
-pub async fn get(caller: Caller<ReadPolicy>) -> ApiResult<Item<Answer>> {
+pub async fn get(caller: Caller<ReadPolicy>, _: NoQuery) -> ApiResult<Item<Answer>> {
     let mut read = caller.read().await?;
     answer(&mut read.conn(), caller.actor.role).await.map_err(Into::into)
 }

@@ -10,7 +10,7 @@ use crate::events::About;
 use crate::http::answer::{Gone, Secret};
 use crate::http::body::Body;
 use crate::http::error::ApiResult;
-use crate::http::params::ItemId;
+use crate::http::params::{ItemId, NoQuery};
 use jiff::SignedDuration;
 use kubeop_api::credential::{ProjectTokenInput, TenantTokenInput, Token};
 use kubeop_core::authz::{Actor, Role};
@@ -27,6 +27,7 @@ const KEPT_FOR: SignedDuration = SignedDuration::from_hours(10 * 365 * 24);
 /// Issues a project's token.
 pub async fn issue_project(
     caller: Caller<IssueProjectTokens>,
+    _: NoQuery,
     Body(input): Body<ProjectTokenInput>,
 ) -> ApiResult<Secret<Token>> {
     let id = input.project_id.as_deref().ok_or_else(|| Error::invalid("project_id: is required"))?;
@@ -40,6 +41,7 @@ pub async fn issue_project(
 /// Issues a tenant's token.
 pub async fn issue_tenant(
     caller: Caller<IssueTenantTokens>,
+    _: NoQuery,
     Body(input): Body<TenantTokenInput>,
 ) -> ApiResult<Secret<Token>> {
     let id = input.tenant_id.as_deref().ok_or_else(|| Error::invalid("tenant_id: is required"))?;
@@ -69,7 +71,7 @@ async fn issue<P: Permission>(caller: &Caller<P>, role: Role, tenant: TenantId, 
         Role::Admin => return Err(Error::internal("admin tokens are not issued over the API")),
     };
     let actor = Actor { subject, role, token_id: Some(jti.clone()) };
-    let token = manager.tokens.sign(&actor, now, expires_at)?;
+    let token = manager.tokens.sign_within(&actor, Some(tenant), now, expires_at)?;
     let record = IssuedToken {
         jti: jti.clone(),
         role: role.claim().to_owned(),
@@ -104,7 +106,7 @@ async fn issue<P: Permission>(caller: &Caller<P>, role: Role, tenant: TenantId, 
 }
 
 /// Revokes a token and whatever it issued. An admin may revoke one that is not on record, as `kubeop token` makes them.
-pub async fn revoke(caller: Caller<RevokeTokens>, ItemId(jti): ItemId) -> ApiResult<Gone> {
+pub async fn revoke(caller: Caller<RevokeTokens>, ItemId(jti): ItemId, _: NoQuery) -> ApiResult<Gone> {
     let mut tx = caller.change().await?;
     let now = caller.manager.clock.now();
     let (revoked, known) = match issued_token::revoke(&mut tx.conn(), caller.scope, &jti, now).await? {

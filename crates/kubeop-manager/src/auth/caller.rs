@@ -3,6 +3,7 @@
 //! Invariant: a `Caller<P>` exists only for an actor who may perform `P`; what it may touch is its scope.
 
 use super::permission::Permission;
+use super::token::Shown;
 use crate::events::About;
 use crate::events::outbox::{Happening, publish};
 use crate::http::answer::Keep;
@@ -100,7 +101,7 @@ async fn authenticate(parts: &Parts, manager: &Manager) -> Result<(Actor, Option
     if !manager.config.require_auth {
         return Ok((Actor::anonymous(), None));
     }
-    let actor = match parts.extensions.get::<Verified>() {
+    let Shown { actor, tenant: claimed } = match parts.extensions.get::<Verified>() {
         Some(verified) => verified.0.clone(),
         None => manager.tokens.verify(bearer(&parts.headers)?, manager.clock.now())?,
     };
@@ -121,6 +122,9 @@ async fn authenticate(parts: &Parts, manager: &Manager) -> Result<(Actor, Option
             let there = project::get(&mut read.conn(), system_scope(), id).await?;
             let tenant_id = there.ok_or_else(|| refused("the token's project does not exist any more"))?.tenant_id;
             manager.gate.learn(id, tenant_id);
+            if claimed.is_some_and(|claimed| claimed != tenant_id) {
+                return Err(refused("the token's project is not its tenant's"));
+            }
             Some(tenant_id)
         }
     };

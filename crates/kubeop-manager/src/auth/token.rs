@@ -3,13 +3,17 @@
 //! Invariant: the algorithm is ours, never the token's; time is checked against the clock that is passed in.
 
 use aws_lc_rs::digest;
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use jiff::Timestamp;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use kubeop_api::strict_json;
 use kubeop_core::authz::{Actor, Role};
 use kubeop_core::id::{ProjectId, TenantId};
 use kubeop_core::{Error, ErrorKind, Result};
 use secrecy::{ExposeSecret, SecretSlice};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::fmt::Write;
 
 const ISSUER: &str = "kubeop";
@@ -17,6 +21,15 @@ const ISSUER: &str = "kubeop";
 const LEEWAY_SECONDS: i64 = 30;
 /// A longer token is none of ours.
 const MAX_LENGTH: usize = 4096;
+
+/// Who shows a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// Who it is.
+    pub actor: Actor,
+    /// Of a project: the tenant that the token says it is of, if it says so. Whether it is, is for the caller to ask.
+    pub tenant: Option<TenantId>,
+}
 
 /// The claims of a token.
 #[derive(Debug, Serialize, Deserialize)]
@@ -68,11 +81,22 @@ impl Tokens {
 
     /// Signs a token for `actor`, valid from `now` until `expires`.
     pub fn sign(&self, actor: &Actor, now: Timestamp, expires: Timestamp) -> Result<String> {
+        self.sign_within(actor, None, now, expires)
+    }
+
+    /// The same for a project of this tenant, so that it is known whose it is before the project is looked up.
+    pub fn sign_within(
+        &self,
+        actor: &Actor,
+        tenant: Option<TenantId>,
+        now: Timestamp,
+        expires: Timestamp,
+    ) -> Result<String> {
         let key = self.keys.first().ok_or_else(|| Error::unavailable("no key to sign tokens with is configured"))?;
         let (tenant_id, project_id) = match actor.role {
             Role::Admin => (None, None),
             Role::Tenant(id) => (Some(id.to_string()), None),
-            Role::Project(id) => (None, Some(id.to_string())),
+            Role::Project(id) => (tenant.map(|id| id.to_string()), Some(id.to_string())),
         };
         let claims = Claims {
             iss: ISSUER.to_owned(),
@@ -90,7 +114,7 @@ impl Tokens {
     }
 
     /// Verifies a token and tells who shows it. Whether it was revoked is for the caller to ask.
-    pub fn verify(&self, token: &str, now: Timestamp) -> Result<Actor> {
+    pub fn verify(&self, token: &str, now: Timestamp) -> Result<Shown> {
         if token.len() > MAX_LENGTH {
             return Err(refused("it is too long"));
         }
@@ -113,6 +137,7 @@ impl Tokens {
             .find_map(|key| jsonwebtoken::decode::<Claims>(token, &key.decoding, &validation).ok())
             .ok_or_else(|| refused("its signature or claims are not valid"))?
             .claims;
+        check_payload(token)?;
         let now = now.as_second();
         if claims.exp <= now.saturating_sub(LEEWAY_SECONDS) {
             return Err(refused("it has expired"));
@@ -121,18 +146,32 @@ impl Tokens {
         if claims.iat > latest || claims.nbf.is_some_and(|nbf| nbf > latest) {
             return Err(refused("it is not valid yet"));
         }
-        Ok(Actor { role: role(&claims)?, subject: claims.sub, token_id: claims.jti })
+        let (role, tenant) = role(&claims)?;
+        Ok(Shown { actor: Actor { role, subject: claims.sub, token_id: claims.jti }, tenant })
     }
 }
 
-fn role(claims: &Claims) -> Result<Role> {
+/// Refuses a token that is for others alone (RFC 7519 §4.1.3), and one that two readers could read differently (§4: names are unique).
+fn check_payload(token: &str) -> Result<()> {
+    let malformed = || refused("its claims are not unambiguous JSON");
+    let payload = token.split('.').nth(1).ok_or_else(malformed)?;
+    let bytes = BASE64_URL_SAFE_NO_PAD.decode(payload).map_err(|_| malformed())?;
+    let for_us = match strict_json::parse(&bytes).map_err(|_| malformed())?.get("aud") {
+        None => true,
+        Some(Value::Array(all)) => all.iter().any(|one| one == ISSUER),
+        Some(one) => one == ISSUER,
+    };
+    if for_us { Ok(()) } else { Err(refused("its audience (aud) is not \"kubeop\"")) }
+}
+
+fn role(claims: &Claims) -> Result<(Role, Option<TenantId>)> {
     let malformed = || refused("its role claims do not fit together");
     match (claims.role.as_str(), &claims.tenant_id, &claims.project_id) {
-        ("admin", None, None) => Ok(Role::Admin),
-        ("tenant", Some(id), None) => TenantId::parse(id).map(Role::Tenant).map_err(|_| malformed()),
-        ("project", None, Some(id)) => ProjectId::parse(id).map(Role::Project).map_err(|_| malformed()),
-        ("project", Some(tenant), Some(id)) if TenantId::parse(tenant).is_ok() => {
-            ProjectId::parse(id).map(Role::Project).map_err(|_| malformed())
+        ("admin", None, None) => Ok((Role::Admin, None)),
+        ("tenant", Some(id), None) => TenantId::parse(id).map(|id| (Role::Tenant(id), None)).map_err(|_| malformed()),
+        ("project", tenant, Some(id)) => {
+            let tenant = tenant.as_deref().map(TenantId::parse).transpose().map_err(|_| malformed())?;
+            ProjectId::parse(id).map(|id| (Role::Project(id), tenant)).map_err(|_| malformed())
         }
         _ => Err(malformed()),
     }
@@ -159,9 +198,8 @@ mod tests {
         Actor { subject: "p".into(), role: Role::Project(ProjectId(Uuid::from_u128(1))), token_id: Some("j".into()) }
     }
 
-    fn raw(header: &serde_json::Value, claims: &serde_json::Value, key: &[u8]) -> String {
-        use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-        let part = |value: &serde_json::Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
+    fn raw(header: &Value, claims: &Value, key: &[u8]) -> String {
+        let part = |value: &Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
         let text = format!("{}.{}", part(header), part(claims));
         let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, key);
         let tag = BASE64_URL_SAFE_NO_PAD.encode(aws_lc_rs::hmac::sign(&key, text.as_bytes()));
@@ -172,7 +210,7 @@ mod tests {
     fn a_token_opens_what_it_was_signed_for_until_it_ends() {
         let ours = tokens(&[&[1; 32]]);
         let token = ours.sign(&project(), at(1000), at(1060)).unwrap();
-        assert_eq!(ours.verify(&token, at(1050)).unwrap(), project());
+        assert_eq!(ours.verify(&token, at(1050)).unwrap(), Shown { actor: project(), tenant: None });
         assert!(ours.verify(&token, at(1091)).is_err());
         assert!(ours.verify(&token, at(900)).is_err());
         assert!(tokens(&[&[2; 32]]).verify(&token, at(1050)).is_err());
@@ -184,7 +222,7 @@ mod tests {
         let claims = serde_json::json!({"iss":"kubeop","sub":"admin","role":"admin","iat":1000,"exp":2000});
         let header = serde_json::json!({"alg":"HS256","typ":"JWT"});
         let ours = tokens(&[&[1; 32]]);
-        assert_eq!(ours.verify(&raw(&header, &claims, &[1; 32]), at(1500)).unwrap().role, Role::Admin);
+        assert_eq!(ours.verify(&raw(&header, &claims, &[1; 32]), at(1500)).unwrap().actor.role, Role::Admin);
         for (field, value) in [
             ("iss", serde_json::json!("other")),
             ("role", serde_json::json!("root")),
@@ -192,6 +230,9 @@ mod tests {
             ("nbf", serde_json::json!(9999)),
             ("iat", serde_json::json!(9999)),
             ("tenant_id", serde_json::json!("x")),
+            ("aud", serde_json::json!("other")),
+            ("aud", serde_json::json!(["other"])),
+            ("aud", serde_json::json!(null)),
         ] {
             let mut changed = claims.clone();
             changed[field] = value;

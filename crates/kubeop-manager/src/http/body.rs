@@ -3,6 +3,7 @@
 //! Invariant: a body is read only after the caller was let in, and never past its limit.
 
 use super::error::{ApiError, refuses};
+use super::gate::BodyRoom;
 use super::idempotency::Attempt;
 use aide::OperationInput;
 use aide::generate::GenContext;
@@ -29,6 +30,11 @@ pub const DEFAULT_LIMIT: usize = 1 << 20;
 pub const APP_LIMIT: usize = 3 << 20;
 /// The size a batch of usage may have.
 pub const INGEST_LIMIT: usize = 16 << 20;
+
+/// Taken at once for a body that is announced.
+const FIRST_BYTES: usize = 16 << 10;
+/// What a value or a key of JSON takes in memory, beside its text.
+const VALUE_BYTES: usize = 200;
 
 /// How long the caller may take to send a body.
 #[derive(Clone, Copy, Debug)]
@@ -72,6 +78,7 @@ pub async fn read_bytes(request: Request, limit: usize, media_types: &[&str]) ->
     let expects = request.headers().contains_key(header::EXPECT);
     let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
     let time = request.extensions().get::<BodyTime>().copied().unwrap_or_default();
+    let room = request.extensions().get::<BodyRoom>().cloned();
     let end = Instant::now() + time.whole;
     let mut body = request.into_body();
     if announced.is_some_and(|length| length > limit) {
@@ -81,7 +88,8 @@ pub async fn read_bytes(request: Request, limit: usize, media_types: &[&str]) ->
         }
         return Err(ApiError(too_large()));
     }
-    let mut bytes = Vec::with_capacity(announced.unwrap_or(0));
+    // What was announced has not come yet: room, and memory, is taken as it comes.
+    let mut bytes = Vec::with_capacity(announced.unwrap_or(0).min(FIRST_BYTES));
     loop {
         let next = timeout_at(end.min(Instant::now() + time.idle), body.frame());
         let Some(frame) = next.await.map_err(|_| too_slow(time))? else { break };
@@ -90,6 +98,12 @@ pub async fn read_bytes(request: Request, limit: usize, media_types: &[&str]) ->
         if bytes.len() + data.len() > limit {
             drain(body).await;
             return Err(ApiError(too_large()));
+        }
+        if let Some(room) = &room
+            && let Err(full) = room.hold(bytes.len() + data.len())
+        {
+            drain(body).await;
+            return Err(ApiError(full));
         }
         bytes.extend_from_slice(&data);
     }
@@ -113,7 +127,11 @@ fn too_slow(time: BodyTime) -> Error {
 /// The JSON value of a body.
 pub async fn read_value(request: Request, limit: usize, media_types: &[&str]) -> Result<Value, ApiError> {
     let attempt = attempt(&request);
+    let room = request.extensions().get::<BodyRoom>().cloned();
     let (bytes, _) = read_bytes(request, limit, media_types).await?;
+    if let Some(room) = room {
+        room.hold(bytes.len() + strict_json::values_at_most(&bytes).min(strict_json::MAX_VALUES) * VALUE_BYTES)?;
+    }
     let value = strict_json::parse(&bytes)?;
     if let Some(attempt) = attempt {
         attempt.begin_with_json(&value).await?;

@@ -1,12 +1,11 @@
-//! Path and query parameters, and the header `If-Match`.
+//! Path and query parameters, and the bearer token.
 //!
 //! Invariant: names are read as tolerantly as in bodies; an unknown or doubled one is refused.
 
 use super::error::{ApiError, refuses};
-use crate::openapi::headers;
 use aide::OperationInput;
 use aide::generate::GenContext;
-use aide::openapi::{Operation, ReferenceOr};
+use aide::openapi::Operation;
 use axum::extract::{FromRequestParts, Path};
 use axum::http::HeaderMap;
 use axum::http::header;
@@ -31,11 +30,17 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
             .map_err(|_| Error::invalid(format!("the query {:?} cannot be read", kubeop_core::id::shorten(text))))?;
         let mut map = Map::new();
         for (key, value) in pairs.0 {
+            if key.contains('\0') || value.contains('\0') {
+                let name = kubeop_core::id::shorten(&key);
+                return Err(ApiError(Error::invalid(format!(
+                    "query parameter {name:?}: a text without NUL is needed"
+                ))));
+            }
             if map.insert(key.clone(), Value::String(value)).is_some() {
                 return Err(ApiError(Error::invalid(format!("query parameter {key:?} is given twice"))));
             }
         }
-        Ok(Self(tolerant::from_value(Value::Object(map))?))
+        Ok(Self(tolerant::from_query(map)?))
     }
 }
 
@@ -45,6 +50,30 @@ impl<T: JsonSchema> OperationInput for Query<T> {
     fn operation_input(ctx: &mut GenContext, operation: &mut Operation) {
         axum::extract::Query::<T>::operation_input(ctx, operation);
     }
+}
+
+/// No query parameters: of an operation that has none.
+pub struct NoQuery;
+
+impl<S: Send + Sync> FromRequestParts<S> for NoQuery {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let text = parts.uri.query().unwrap_or_default();
+        let first =
+            text.split('&').find(|pair| !pair.is_empty()).map(|pair| pair.split('=').next().unwrap_or_default());
+        match first {
+            None => Ok(Self),
+            Some(name) => Err(ApiError(Error::invalid(format!(
+                "query parameter {:?}: unknown; this operation has none",
+                kubeop_core::id::shorten(name)
+            )))),
+        }
+    }
+}
+
+impl OperationInput for NoQuery {
+    refuses!(400);
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -72,52 +101,6 @@ impl OperationInput for ItemId {
 
     fn operation_input(ctx: &mut GenContext, operation: &mut Operation) {
         Path::<ItemPath>::operation_input(ctx, operation);
-    }
-}
-
-/// The version a change is based on (`If-Match`), if it is told.
-#[derive(Clone, Copy, Debug)]
-pub struct IfMatch(pub Option<i64>);
-
-impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        Ok(Self(if_match(&parts.headers)?))
-    }
-}
-
-impl OperationInput for IfMatch {
-    refuses!(400, 409, 412);
-
-    fn operation_input(_: &mut GenContext, operation: &mut Operation) {
-        operation.parameters.push(ReferenceOr::Item(headers::if_match()));
-    }
-}
-
-fn if_match(headers: &HeaderMap) -> Result<Option<i64>> {
-    let Some(value) = headers.get(header::IF_MATCH) else { return Ok(None) };
-    let text = value.to_str().unwrap_or_default().trim();
-    if text == "*" {
-        return Ok(None);
-    }
-    text.strip_prefix('"')
-        .and_then(|rest| rest.strip_suffix('"'))
-        .and_then(|version| version.parse().ok())
-        .map(Some)
-        .ok_or_else(|| Error::invalid(format!("If-Match {text:?} is not an ETag of this API, such as \"3\"")))
-}
-
-impl IfMatch {
-    /// Refuses a change that is based on another version.
-    pub fn check(self, version: i64) -> Result<()> {
-        match self.0 {
-            Some(expected) if expected != version => Err(Error::new(
-                ErrorKind::PreconditionFailed,
-                format!("If-Match \"{expected}\" does not hold: the version is \"{version}\""),
-            )),
-            _ => Ok(()),
-        }
     }
 }
 
@@ -182,7 +165,6 @@ pub fn bearer(headers: &HeaderMap) -> Result<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use axum::http::HeaderValue;
 
     #[test]
     fn waits_and_numbers_are_bounded() {
@@ -192,18 +174,5 @@ mod tests {
         }
         assert_eq!(number("limit", None, 100, 1..=1000).unwrap(), 100);
         assert!(number("limit", Some("0"), 100, 1..=1000).is_err());
-    }
-
-    #[test]
-    fn an_etag_is_a_quoted_version() {
-        let headers = |text: &'static str| {
-            let mut map = HeaderMap::new();
-            map.insert(header::IF_MATCH, HeaderValue::from_static(text));
-            map
-        };
-        assert_eq!(if_match(&headers("\"3\"")).unwrap(), Some(3));
-        assert_eq!(if_match(&headers("*")).unwrap(), None);
-        assert!(if_match(&headers("3")).is_err());
-        assert!(IfMatch(Some(2)).check(3).is_err());
     }
 }

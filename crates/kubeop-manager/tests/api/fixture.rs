@@ -19,7 +19,7 @@ use kubeop_manager::auth::token::Tokens;
 use kubeop_manager::clusters::Clusters;
 use kubeop_manager::config::{Build, Config};
 use kubeop_manager::events::Events;
-use kubeop_manager::http::layers::Gate;
+use kubeop_manager::http::gate::Gate;
 use kubeop_manager::jobs::first_start;
 use kubeop_manager::keys::keyring;
 use kubeop_manager::metrics::Metrics;

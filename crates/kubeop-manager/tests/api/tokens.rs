@@ -91,7 +91,12 @@ async fn whatever_is_wrong_with_a_token_is_401() {
             ("jti", json!(1), 401),
             ("jti", json!({}), 401),
             ("jti", json!("fresh"), 200),
-            ("aud", json!("anything"), 200),
+            ("aud", json!("anything"), 401),
+            ("aud", json!("kubeop"), 200),
+            ("aud", json!(["a", "b"]), 401),
+            ("aud", json!([]), 401),
+            ("aud", json!(null), 401),
+            ("aud", json!(["a", "kubeop"]), 200),
         ] {
             let mut changed = good.clone();
             changed[claim] = value.clone();
@@ -167,6 +172,8 @@ async fn hostile_tokens_that_are_signed_with_our_own_key_are_401() {
             ("exp twice", with(&exp)),
             ("iss twice", with("\"iss\":\"kubeop\"")),
             ("sub twice", with("\"sub\":\"admin\"")),
+            ("an unknown claim twice", with("\"x\":1,\"x\":2")),
+            ("an unknown claim twice within another", with("\"x\":{\"y\":1,\"y\":1}")),
             ("jti twice", with("\"jti\":\"a\",\"jti\":\"b\"")),
             ("a float nbf", with("\"nbf\":0.5")),
             ("a float iat", good.replacen(&format!("\"iat\":{now}"), &format!("\"iat\":{now}.5"), 1)),
@@ -232,8 +239,8 @@ async fn hostile_tokens_that_are_signed_with_our_own_key_are_401() {
             header.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
             assert_eq!(status(&fixture, &signed(&header.to_string(), &good, &[9; 32])).await, 401, "{extra}");
         }
-        // An audience is nobody's business here; what it is changes nothing.
-        assert_eq!(status(&fixture, &signed(HEADER, &with("\"aud\":[\"a\",\"b\"]"), KEY)).await, 200);
+        // What we do not know of, once, changes nothing (RFC 7519 §4).
+        assert_eq!(status(&fixture, &signed(HEADER, &with("\"x\":[\"a\",{\"y\":1}]"), KEY)).await, 200);
     })
     .await;
 }
@@ -370,6 +377,27 @@ both! {
         assert_eq!(get(&other).await, StatusCode::OK);
         let record = fixture.admin("GET", &format!("/v1/audit?object_id={jti}"), &json!(null), 200).await;
         assert_eq!(record[0]["detail"], "with 2 tokens that it issued");
+    }
+
+    async fn a_project_token_that_claims_another_tenant_is_401(fixture) {
+        let world = World::new(&fixture).await;
+        let now = fixture.clock.now().as_second();
+        let of = |tenant: &str| {
+            let claims = json!({
+                "iss": "kubeop", "sub": "p", "role": "project", "iat": now, "exp": now + 60,
+                "project_id": world.mine.project, "tenant_id": tenant,
+            });
+            signed(HEADER, &claims.to_string(), KEY)
+        };
+        let get = async |token: &str| fixture.call("GET", "/v1/projects", Some(token), None).await;
+        assert_eq!(get(&of(&world.mine.tenant)).await.status, StatusCode::OK);
+        assert_eq!(get(&of(&world.theirs.tenant)).await.error(), "the token's project is not its tenant's");
+        let issued = fixture.admin("POST", "/v1/jwt/project", &json!({"ProjectID": world.mine.project}), 200).await;
+        let token = issued["token"].as_str().unwrap();
+        let claims = BASE64_URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
+        let claims: Value = serde_json::from_slice(&claims).unwrap();
+        assert_eq!(claims["tenant_id"], json!(world.mine.tenant), "those that we issue tell the tenant");
+        assert_eq!(get(token).await.status, StatusCode::OK);
     }
 
     async fn a_token_ends_with_its_revocation_its_project_or_its_tenant_everywhere(fixture) {

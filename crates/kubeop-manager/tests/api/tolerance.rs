@@ -53,6 +53,42 @@ both! {
         }
     }
 
+    async fn a_change_is_based_on_any_version_of_a_list(fixture) {
+        let tenant = format!("/v1/tenants/{}", World::new(&fixture).await.mine.tenant);
+        let body = fixture.admin("GET", &tenant, &json!({}), 200).await;
+        let put = async |etag: &str| with_version(&fixture, "PUT", &tenant, etag, &body).await.0;
+        assert_eq!(put("\"7\", \"1\"").await, 200);
+        for other in ["\"1\"", "\"abc\"", "W/\"2\"", "\"1\", \"3\""] {
+            assert_eq!(put(other).await, 412, "{other}");
+        }
+        for bad in ["2", "\"2", "W/2", "*, \"2\""] {
+            assert_eq!(put(bad).await, 400, "{bad}");
+        }
+        assert_eq!(put("*").await, 200);
+    }
+
+    async fn the_next_page_is_there_however_the_cursor_was_spelled(fixture) {
+        let world = World::new(&fixture).await;
+        let admin = fixture.token(Role::Admin);
+        for n in 0..3 {
+            let project = json!({"tenantID": world.mine.tenant, "name": format!("p{n}")});
+            fixture.admin("POST", "/v1/projects", &project, 201).await;
+        }
+        for spelling in ["Cursor", "_cursor", "c%75rsor"] {
+            let mut next = Some("/v1/projects?limit=2".to_owned());
+            let mut pages = 0;
+            while let Some(path) = next {
+                let path = path.replace("cursor=", &format!("{spelling}="));
+                let page = fixture.call("GET", &path, Some(&admin), None).await;
+                assert_eq!(page.status, 200, "{path} {}", page.body);
+                let link = page.headers.get("link").map(|link| link.to_str().unwrap());
+                next = link.map(|link| link[1..link.find('>').unwrap()].to_owned());
+                pages += 1;
+            }
+            assert!(pages >= 3, "{spelling} {pages}");
+        }
+    }
+
     async fn names_of_fields_are_tolerant_and_keys_of_data_are_not(fixture) {
         let world = World::new(&fixture).await;
         let tenant = &world.mine.tenant;

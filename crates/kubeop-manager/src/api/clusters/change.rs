@@ -10,7 +10,8 @@ use crate::auth::permission::ManageClusters;
 use crate::events;
 use crate::http::answer::Item;
 use crate::http::error::ApiResult;
-use crate::http::params::{IfMatch, ItemId};
+use crate::http::if_match::IfMatch;
+use crate::http::params::{ItemId, NoQuery};
 use kubeop_api::cluster::{Cluster as Answer, ClusterInput};
 use kubeop_cluster::kubeconfig::{Intake, Kubeconfig};
 use kubeop_cluster::probe;
@@ -22,6 +23,7 @@ pub async fn handle(
     caller: Caller<ManageClusters>,
     ItemId(id): ItemId,
     if_match: IfMatch,
+    _: NoQuery,
     change: Change<ClusterInput>,
 ) -> ApiResult<Item<Answer>> {
     Ok(apply(caller, &id, if_match, change).await?)
@@ -31,6 +33,7 @@ pub async fn handle(
 pub async fn handle_in_collection(
     caller: Caller<ManageClusters>,
     if_match: IfMatch,
+    _: NoQuery,
     change: Change<ClusterInput>,
 ) -> ApiResult<Item<Answer>> {
     let id = change.id(|input| input.id.clone())?;

@@ -7,7 +7,7 @@ use crate::auth::caller::Caller;
 use crate::auth::permission::ManageClusters;
 use crate::http::answer::Item;
 use crate::http::error::ApiResult;
-use crate::http::params::ItemId;
+use crate::http::params::{ItemId, NoQuery};
 use kubeop_api::cluster::Cluster as Answer;
 use kubeop_core::id::ClusterId;
 use kubeop_core::{Error, Result};
@@ -15,7 +15,7 @@ use kubeop_store::Conn;
 use kubeop_store::cluster::{self, Cluster};
 
 /// Describes a cluster.
-pub async fn handle(caller: Caller<ManageClusters>, ItemId(id): ItemId) -> ApiResult<Item<Answer>> {
+pub async fn handle(caller: Caller<ManageClusters>, ItemId(id): ItemId, _: NoQuery) -> ApiResult<Item<Answer>> {
     let mut read = caller.read().await?;
     let row = find(&mut read.conn(), &id).await?;
     let version = row.version;

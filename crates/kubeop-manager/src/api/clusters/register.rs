@@ -11,6 +11,7 @@ use crate::events;
 use crate::http::answer::Created;
 use crate::http::body::Body;
 use crate::http::error::ApiResult;
+use crate::http::params::NoQuery;
 use crate::sync::objects;
 use kubeop_api::cluster::{Cluster as Answer, ClusterInput};
 use kubeop_cluster::kubeconfig::{Intake, Kubeconfig};
@@ -22,7 +23,11 @@ use kubeop_store::cluster::{self, BootstrapState, Cluster};
 use kubeop_store::{Conn, Inserted, Taken};
 
 /// Registers a cluster.
-pub async fn handle(caller: Caller<ManageClusters>, Body(input): Body<ClusterInput>) -> ApiResult<Created<Answer>> {
+pub async fn handle(
+    caller: Caller<ManageClusters>,
+    _: NoQuery,
+    Body(input): Body<ClusterInput>,
+) -> ApiResult<Created<Answer>> {
     let manager = &caller.manager;
     let required = |field: &str| Error::invalid(format!("{field}: is required"));
     let name = Label::parse(input.name.as_deref().ok_or_else(|| required("name"))?).map_err(|e| e.at("name"))?;

@@ -7,7 +7,7 @@ use crate::auth::caller::Caller;
 use crate::auth::permission::ManageClusters;
 use crate::http::answer::Found;
 use crate::http::error::ApiResult;
-use crate::http::params::ItemId;
+use crate::http::params::{ItemId, NoQuery};
 use crate::state::Manager;
 use kubeop_api::cluster::ClusterStatus as Answer;
 use kubeop_core::{Error, Result};
@@ -17,13 +17,13 @@ use std::time::Duration;
 const LIMIT: Duration = Duration::from_secs(8);
 
 /// What is observed on a cluster.
-pub async fn status(caller: Caller<ManageClusters>, ItemId(id): ItemId) -> ApiResult<Found<Answer>> {
+pub async fn status(caller: Caller<ManageClusters>, ItemId(id): ItemId, _: NoQuery) -> ApiResult<Found<Answer>> {
     let row = find(&mut caller.read().await?.conn(), &id).await?;
     Ok(Found(observe(&caller.manager, &row).await?))
 }
 
 /// 200 when operator and admission are ready and the CA bundle is set, else 503 with the reason.
-pub async fn ready(caller: Caller<ManageClusters>, ItemId(id): ItemId) -> ApiResult<Found<Answer>> {
+pub async fn ready(caller: Caller<ManageClusters>, ItemId(id): ItemId, _: NoQuery) -> ApiResult<Found<Answer>> {
     let row = find(&mut caller.read().await?.conn(), &id).await?;
     let seen = observe(&caller.manager, &row).await?;
     if seen.is_ready() {

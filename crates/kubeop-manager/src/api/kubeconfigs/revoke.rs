@@ -9,7 +9,7 @@ use crate::auth::permission::ManageKubeconfigs;
 use crate::events::About;
 use crate::http::answer::Deleted;
 use crate::http::error::ApiResult;
-use crate::http::params::ItemId;
+use crate::http::params::{ItemId, NoQuery};
 use crate::jobs::credentials;
 use kubeop_api::credential::IssuedKubeconfig as Answer;
 use kubeop_core::Error;
@@ -17,7 +17,7 @@ use kubeop_core::id::KubeconfigId;
 use kubeop_store::issued_kubeconfig::{self, IssuedKubeconfig};
 
 /// Revokes a kubeconfig: 204 when its Secret is gone, 202 while the cluster does not answer.
-pub async fn handle(caller: Caller<ManageKubeconfigs>, ItemId(id): ItemId) -> ApiResult<Deleted<Answer>> {
+pub async fn handle(caller: Caller<ManageKubeconfigs>, ItemId(id): ItemId, _: NoQuery) -> ApiResult<Deleted<Answer>> {
     let id = KubeconfigId::parse(&id)?;
     let manager = &caller.manager;
     let mut tx = caller.change().await?;

@@ -8,6 +8,7 @@ use crate::auth::permission::ManagePrices;
 use crate::http::answer::{Created, Found};
 use crate::http::body::Body;
 use crate::http::error::ApiResult;
+use crate::http::params::NoQuery;
 use crate::jobs::first_start::next_hour;
 use jiff::Timestamp;
 use kubeop_api::billing::{PriceEntry, PriceInput};
@@ -18,13 +19,17 @@ use kubeop_core::{Error, Result};
 use kubeop_store::price::{self, Price};
 
 /// The price book, oldest first.
-pub async fn list(caller: Caller<ManagePrices>) -> ApiResult<Found<Vec<PriceEntry>>> {
+pub async fn list(caller: Caller<ManagePrices>, _: NoQuery) -> ApiResult<Found<Vec<PriceEntry>>> {
     let rows = price::list(&mut caller.read().await?.conn()).await?;
     Ok(Found(rows.into_iter().map(answer).collect()))
 }
 
 /// Adds a price.
-pub async fn add(caller: Caller<ManagePrices>, Body(input): Body<PriceInput>) -> ApiResult<Created<PriceEntry>> {
+pub async fn add(
+    caller: Caller<ManagePrices>,
+    _: NoQuery,
+    Body(input): Body<PriceInput>,
+) -> ApiResult<Created<PriceEntry>> {
     let manager = &caller.manager;
     let row = read(&input, manager.clock.now(), manager.config.currency.to_string())?;
     let mut tx = caller.change().await?;

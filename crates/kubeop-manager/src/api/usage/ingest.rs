@@ -9,6 +9,7 @@ use crate::http::answer::Found;
 use crate::http::body::{INGEST_LIMIT, attempt, read_bytes};
 use crate::http::error::ApiResult;
 use crate::http::error::{ApiError, refuses};
+use crate::http::params::NoQuery;
 use aide::OperationInput;
 use aide::generate::GenContext;
 use aide::openapi::{MediaType, Operation, ReferenceOr, SchemaObject};
@@ -64,7 +65,7 @@ impl OperationInput for Batch {
 }
 
 /// Takes in a batch of usage.
-pub async fn handle(caller: Caller<IngestUsage>, Batch(sent): Batch) -> ApiResult<Found<IngestResult>> {
+pub async fn handle(caller: Caller<IngestUsage>, _: NoQuery, Batch(sent): Batch) -> ApiResult<Found<IngestResult>> {
     let now = caller.manager.clock.now();
     let accepted = sent.len();
     let samples = sent

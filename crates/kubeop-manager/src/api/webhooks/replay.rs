@@ -9,14 +9,19 @@ use crate::events::outbox::GIVE_UP_AFTER;
 use crate::http::answer::Found;
 use crate::http::body::NoBody;
 use crate::http::error::ApiResult;
-use crate::http::params::ItemId;
+use crate::http::params::{ItemId, NoQuery};
 use kubeop_api::event::DeadDelivery;
 use kubeop_core::Error;
 use kubeop_store::event_delivery;
 use uuid::Uuid;
 
 /// Sends a delivery that was given up again.
-pub async fn handle(caller: Caller<ManageWebhooks>, ItemId(id): ItemId, _: NoBody) -> ApiResult<Found<DeadDelivery>> {
+pub async fn handle(
+    caller: Caller<ManageWebhooks>,
+    ItemId(id): ItemId,
+    _: NoQuery,
+    _: NoBody,
+) -> ApiResult<Found<DeadDelivery>> {
     let manager = &caller.manager;
     let absent = || Error::not_found(format!("there is no dead delivery {:?}", kubeop_core::id::shorten(&id)));
     let parsed = Uuid::try_parse(&id).map_err(|_| absent())?;
