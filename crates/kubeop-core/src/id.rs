@@ -71,7 +71,9 @@ mod tests {
         for text in [nil.to_string(), nil.simple().to_string(), nil.urn().to_string()] {
             let refused = ProjectId::parse(&text).unwrap_err();
             assert_eq!(refused.message(), format!("{text:?} is not a project id: the nil UUID stands for none"));
-            assert!(TenantId::parse(&text).is_err() && ClusterId::parse(&text).is_err() && AppId::parse(&text).is_err());
+            assert!(
+                TenantId::parse(&text).is_err() && ClusterId::parse(&text).is_err() && AppId::parse(&text).is_err()
+            );
         }
         assert!(ProjectId::parse("00000000-0000-0000-0000-000000000001").is_ok());
     }

@@ -133,10 +133,7 @@ mod tests {
             assert!(parse(text).is_err(), "{text}");
         }
         let refused = parse("20261106T100000Z").unwrap_err();
-        assert_eq!(
-            refused.message(),
-            "\"20261106T100000Z\" is not an RFC 3339 time such as 2026-01-31T10:00:00Z"
-        );
+        assert_eq!(refused.message(), "\"20261106T100000Z\" is not an RFC 3339 time such as 2026-01-31T10:00:00Z");
     }
 
     proptest! {

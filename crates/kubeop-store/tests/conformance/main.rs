@@ -27,6 +27,7 @@ mod faults_sqlite;
 mod figures;
 mod fixture;
 mod invoice;
+mod invoice_late;
 mod invoice_model;
 mod meta;
 mod migrations;
