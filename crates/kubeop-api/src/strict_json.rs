@@ -1,17 +1,25 @@
-//! JSON without ambiguity: one value, no key twice, nothing behind it.
+//! JSON without ambiguity: one value, no key twice, nothing behind it, no number whose fraction is lost.
 //!
-//! Invariant: a text that two parsers could read differently is refused (RFC 8259 §4 leaves duplicate names open).
+//! Invariant: a text that two parsers could read differently is refused (RFC 8259 §4 leaves duplicate names open, §6 the range and precision of
+//! numbers): `1.99999999999999999999` is not 2.
 
+mod literal;
+
+use kubeop_core::id::shorten;
 use kubeop_core::{Error, Result};
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use literal::Literals;
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 use std::fmt;
 
 /// Parses UTF-8 JSON; nesting is bounded to 128 levels by the parser.
 pub fn parse(bytes: &[u8]) -> Result<Value> {
     let text = std::str::from_utf8(bytes).map_err(|_| Error::invalid("the body is not UTF-8"))?;
-    serde_json::from_str::<Strict>(text)
-        .map(|strict| strict.0)
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let literals = Literals::of(text);
+    Strict(&literals)
+        .deserialize(&mut deserializer)
+        .and_then(|value| deserializer.end().map(|()| value))
         .map_err(|error| Error::invalid(format!("the body is not acceptable JSON: {error}")))
 }
 
@@ -22,7 +30,8 @@ pub fn parse(bytes: &[u8]) -> Result<Value> {
 /// `Invalid` that begins with the index of the value that cannot be read; whatever `take` answers, which ends the reading.
 pub fn each(bytes: &[u8], take: &mut dyn FnMut(usize, Value) -> Result<()>) -> Result<()> {
     let text = std::str::from_utf8(bytes).map_err(|_| Error::invalid("the body is not UTF-8"))?;
-    let mut state = Each { take, index: 0, within: false, refused: None };
+    let literals = Literals::of(text);
+    let mut state = Each { take, literals: &literals, index: 0, within: false, refused: None };
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let read = deserializer.deserialize_any(&mut state).and_then(|()| deserializer.end());
     match (state.refused, read) {
@@ -37,6 +46,7 @@ pub fn each(bytes: &[u8], take: &mut dyn FnMut(usize, Value) -> Result<()>) -> R
 
 struct Each<'a> {
     take: &'a mut dyn FnMut(usize, Value) -> Result<()>,
+    literals: &'a Literals<'a>,
     index: usize,
     within: bool,
     refused: Option<Error>,
@@ -60,7 +70,7 @@ impl<'de> Visitor<'de> for &mut Each<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
         self.within = true;
-        while let Some(Strict(item)) = seq.next_element()? {
+        while let Some(item) = seq.next_element_seed(Strict(self.literals))? {
             self.hand_over(item)?;
             self.index += 1;
         }
@@ -69,22 +79,24 @@ impl<'de> Visitor<'de> for &mut Each<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, entries: A) -> Result<(), A::Error> {
-        let one = StrictVisitor.visit_map(entries)?;
+        let one = Strict(self.literals).visit_map(entries)?;
         self.hand_over(one)
     }
 }
 
-struct Strict(Value);
+/// Reads a value; it holds the numbers of the text, of which it counts each that it meets.
+#[derive(Clone, Copy)]
+struct Strict<'a>(&'a Literals<'a>);
 
-impl<'de> Deserialize<'de> for Strict {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(StrictVisitor).map(Strict)
+impl<'de> DeserializeSeed<'de> for Strict<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
     }
 }
 
-struct StrictVisitor;
-
-impl<'de> Visitor<'de> for StrictVisitor {
+impl<'de> Visitor<'de> for Strict<'_> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -96,14 +108,27 @@ impl<'de> Visitor<'de> for StrictVisitor {
     }
 
     fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        self.0.met();
         Ok(Value::Number(value.into()))
     }
 
     fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        self.0.met();
         Ok(Value::Number(value.into()))
     }
 
     fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Value, E> {
+        self.0.met();
+        if value.fract() == 0.0 {
+            // A whole number, or one that became it when it was rounded.
+            let literal = self.0.last_met().ok_or_else(|| E::custom("a number is not where it was read"))?;
+            if !literal::is_whole(literal) {
+                let shown = shorten(literal);
+                return Err(E::custom(format_args!(
+                    "the number {shown} has a fraction too small to be kept: it would be read as {value}"
+                )));
+            }
+        }
         Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("a number is out of range"))
     }
 
@@ -121,7 +146,7 @@ impl<'de> Visitor<'de> for StrictVisitor {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
         let mut items = Vec::new();
-        while let Some(Strict(item)) = seq.next_element()? {
+        while let Some(item) = seq.next_element_seed(self)? {
             items.push(item);
         }
         Ok(Value::Array(items))
@@ -136,7 +161,7 @@ impl<'de> Visitor<'de> for StrictVisitor {
             if map.contains_key(&key) {
                 return Err(serde::de::Error::custom(format_args!("key {key:?} is given twice")));
             }
-            let Strict(value) = entries.next_value()?;
+            let value = entries.next_value_seed(self)?;
             map.insert(key, value);
         }
         Ok(Value::Object(map))
@@ -171,6 +196,35 @@ mod tests {
         assert!(message("[1,2").starts_with("[2]: "));
         for bad in ["", "1", "null", "[1] 2", r#"{"a":1,"a":2}"#, r#"{"a":1},{"a":2}"#] {
             assert!(collect(bad).is_err(), "{bad}");
+        }
+    }
+
+    /// Numbers were told whole or not after they were rounded.
+    #[test]
+    fn a_fraction_that_would_be_rounded_away_is_refused() {
+        for (literal, read) in [
+            ("1.99999999999999999999", "2"),
+            ("-1.00000000000000000001", "-1"),
+            ("1e-400", "0"),
+            ("0.1e-999999999999999999999", "0"),
+        ] {
+            let message =
+                format!("the number {literal} has a fraction too small to be kept: it would be read as {read}");
+            for text in [
+                format!(r#"{{"a":[1,-2,"3.0e1\\",2.0,0.5,null,{literal}],"b":1}}"#),
+                format!(r#"[ {{ "1\"" : {literal} }}, 7]"#),
+                literal.to_owned(),
+            ] {
+                let refused = parse(text.as_bytes()).unwrap_err();
+                assert!(refused.message().contains(&message), "{text}: {refused}");
+            }
+            let refused = collect(&format!(r#"[1.0,{{"a":{literal}}}]"#)).unwrap_err();
+            assert!(refused.message().starts_with("[1]: ") && refused.message().contains(&message), "{refused}");
+        }
+        for text in
+            ["2.0", "20.0e-1", "1e3", "-0.0", "-0", "0e-400", "1.5", "0.1", "123456789012345678901234567890", "1e300"]
+        {
+            assert!(parse(text.as_bytes()).is_ok(), "{text}");
         }
     }
 
