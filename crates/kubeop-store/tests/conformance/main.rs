@@ -29,6 +29,7 @@ mod fixture;
 mod invoice;
 mod invoice_late;
 mod invoice_model;
+mod invoice_order;
 mod meta;
 mod migrations;
 mod pg_proxy;
