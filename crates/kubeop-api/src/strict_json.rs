@@ -1,9 +1,14 @@
-//! JSON without ambiguity: one value, no key twice, nothing behind it.
+//! JSON without ambiguity: one value, no key twice, nothing behind it, no number whose fraction is lost.
 //!
-//! Invariant: a text that two parsers could read differently is refused (RFC 8259 §4 leaves duplicate names open); no value has more than
-//! [`MAX_VALUES`] values and keys in it, which take far more memory than their text.
+//! Invariant: a text that two parsers could read differently is refused (RFC 8259 §4 leaves duplicate names open, §6 the range and precision of
+//! numbers: `1.99999999999999999999` is not 2); no value has more than [`MAX_VALUES`] values and keys in it, which take far more memory than
+//! their text.
 
+mod literal;
+
+use kubeop_core::id::shorten;
 use kubeop_core::{Error, Result};
+use literal::Literals;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 use std::cell::Cell;
@@ -32,7 +37,8 @@ pub fn values_at_most(bytes: &[u8]) -> usize {
 pub fn parse(bytes: &[u8]) -> Result<Value> {
     let text = std::str::from_utf8(bytes).map_err(|_| Error::invalid("the body is not UTF-8"))?;
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    Strict::new(&Cell::new(MAX_VALUES))
+    let (left, literals) = (Cell::new(MAX_VALUES), Literals::of(text));
+    Strict { left: &left, literals: &literals }
         .deserialize(&mut deserializer)
         .and_then(|value| deserializer.end().map(|()| value))
         .map_err(|error| Error::invalid(format!("the body is not acceptable JSON: {error}")))
@@ -45,7 +51,8 @@ pub fn parse(bytes: &[u8]) -> Result<Value> {
 /// `Invalid` that begins with the index of the value that cannot be read; whatever `take` answers, which ends the reading.
 pub fn each(bytes: &[u8], take: &mut dyn FnMut(usize, Value) -> Result<()>) -> Result<()> {
     let text = std::str::from_utf8(bytes).map_err(|_| Error::invalid("the body is not UTF-8"))?;
-    let mut state = Each { take, index: 0, within: false, refused: None };
+    let literals = Literals::of(text);
+    let mut state = Each { take, literals: &literals, index: 0, within: false, refused: None };
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let read = deserializer.deserialize_any(&mut state).and_then(|()| deserializer.end());
     match (state.refused, read) {
@@ -60,6 +67,7 @@ pub fn each(bytes: &[u8], take: &mut dyn FnMut(usize, Value) -> Result<()>) -> R
 
 struct Each<'a> {
     take: &'a mut dyn FnMut(usize, Value) -> Result<()>,
+    literals: &'a Literals<'a>,
     index: usize,
     within: bool,
     refused: Option<Error>,
@@ -85,7 +93,8 @@ impl<'de> Visitor<'de> for &mut Each<'_> {
         self.within = true;
         loop {
             let left = Cell::new(MAX_VALUES);
-            let Some(item) = seq.next_element_seed(Strict::new(&left))? else { break };
+            let one = Strict { left: &left, literals: self.literals };
+            let Some(item) = seq.next_element_seed(one)? else { break };
             self.hand_over(item)?;
             self.index += 1;
         }
@@ -94,22 +103,19 @@ impl<'de> Visitor<'de> for &mut Each<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, entries: A) -> Result<(), A::Error> {
-        let one = Strict::new(&Cell::new(MAX_VALUES)).visit_map(entries)?;
+        let one = Strict { left: &Cell::new(MAX_VALUES), literals: self.literals }.visit_map(entries)?;
         self.hand_over(one)
     }
 }
 
-/// Reads a value, counting what is in it.
+/// Reads a value, counting what is in it; of the numbers of the text, it counts each that it meets.
 #[derive(Clone, Copy)]
 struct Strict<'a> {
     left: &'a Cell<usize>,
+    literals: &'a Literals<'a>,
 }
 
-impl<'a> Strict<'a> {
-    fn new(left: &'a Cell<usize>) -> Self {
-        Self { left }
-    }
-
+impl Strict<'_> {
     fn count<E: serde::de::Error>(self) -> Result<(), E> {
         let left = self.left.get().checked_sub(1);
         self.left.set(left.ok_or_else(|| {
@@ -140,14 +146,27 @@ impl<'de> Visitor<'de> for Strict<'_> {
     }
 
     fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        self.literals.met();
         Ok(Value::Number(value.into()))
     }
 
     fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        self.literals.met();
         Ok(Value::Number(value.into()))
     }
 
     fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Value, E> {
+        self.literals.met();
+        if value.fract() == 0.0 {
+            // A whole number, or one that became it when it was rounded.
+            let literal = self.literals.last_met().ok_or_else(|| E::custom("a number is not where it was read"))?;
+            if !literal::is_whole(literal) {
+                let shown = shorten(literal);
+                return Err(E::custom(format_args!(
+                    "the number {shown} has a fraction too small to be kept: it would be read as {value}"
+                )));
+            }
+        }
         Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("a number is out of range"))
     }
 
@@ -216,6 +235,35 @@ mod tests {
         assert!(message("[1,2").starts_with("[2]: "));
         for bad in ["", "1", "null", "[1] 2", r#"{"a":1,"a":2}"#, r#"{"a":1},{"a":2}"#] {
             assert!(collect(bad).is_err(), "{bad}");
+        }
+    }
+
+    /// Numbers were told whole or not after they were rounded.
+    #[test]
+    fn a_fraction_that_would_be_rounded_away_is_refused() {
+        for (literal, read) in [
+            ("1.99999999999999999999", "2"),
+            ("-1.00000000000000000001", "-1"),
+            ("1e-400", "0"),
+            ("0.1e-999999999999999999999", "0"),
+        ] {
+            let message =
+                format!("the number {literal} has a fraction too small to be kept: it would be read as {read}");
+            for text in [
+                format!(r#"{{"a":[1,-2,"3.0e1\\",2.0,0.5,null,{literal}],"b":1}}"#),
+                format!(r#"[ {{ "1\"" : {literal} }}, 7]"#),
+                literal.to_owned(),
+            ] {
+                let refused = parse(text.as_bytes()).unwrap_err();
+                assert!(refused.message().contains(&message), "{text}: {refused}");
+            }
+            let refused = collect(&format!(r#"[1.0,{{"a":{literal}}}]"#)).unwrap_err();
+            assert!(refused.message().starts_with("[1]: ") && refused.message().contains(&message), "{refused}");
+        }
+        for text in
+            ["2.0", "20.0e-1", "1e3", "-0.0", "-0", "0e-400", "1.5", "0.1", "123456789012345678901234567890", "1e300"]
+        {
+            assert!(parse(text.as_bytes()).is_ok(), "{text}");
         }
     }
 

@@ -121,7 +121,7 @@ fn kind_of(value: &Value) -> &'static str {
 /// Below it (10^15) doubles lie so close that the parser's error of a unit in the last place makes a fraction, never another integer.
 const EXACT: f64 = 1e15;
 
-/// A number without a fraction, as the integer it is.
+/// A number without a fraction, as the integer it is. (One whose fraction was lost when it was read is none of ours: `strict_json` refuses it.)
 fn integer(number: &Number) -> Option<i64> {
     if let Some(value) = number.as_i64() {
         return Some(value);

@@ -1,6 +1,7 @@
 //! Identifiers of the entities, one type each, so that a project's id cannot be passed where a tenant's is meant.
 //!
-//! Invariant: an id is a UUID in its hyphenated lower-case form; kubeOP makes version 7.
+//! Invariant: an id is a UUID in its hyphenated lower-case form; kubeOP makes version 7. The nil UUID is nobody's: where the database keeps "none", it
+//! keeps it.
 
 use crate::{Error, Result};
 use schemars::JsonSchema;
@@ -16,11 +17,18 @@ macro_rules! ids {
         pub struct $name(pub Uuid);
 
         impl $name {
-            #[doc = concat!("Parses the id of a ", $noun, "; 400 that names the value otherwise.")]
+            #[doc = concat!("Parses the id of a ", $noun, ", which is not nil; 400 that names the value otherwise.")]
             pub fn parse(text: &str) -> Result<Self> {
-                Uuid::try_parse(text)
-                    .map(Self)
-                    .map_err(|_| Error::invalid(format!(concat!("{:?} is not a ", $noun, " id: a UUID is needed"), shorten(text))))
+                match Uuid::try_parse(text) {
+                    Ok(id) if id.is_nil() => Err(Error::invalid(format!(
+                        concat!("{:?} is not a ", $noun, " id: the nil UUID stands for none"),
+                        shorten(text)
+                    ))),
+                    Ok(id) => Ok(Self(id)),
+                    Err(_) => {
+                        Err(Error::invalid(format!(concat!("{:?} is not a ", $noun, " id: a UUID is needed"), shorten(text))))
+                    }
+                }
             }
         }
 
@@ -50,4 +58,23 @@ ids! {
 /// At most 80 characters of a caller's text, for messages.
 pub fn shorten(text: &str) -> String {
     if text.chars().count() <= 80 { text.to_owned() } else { text.chars().take(77).chain("...".chars()).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// In the ledger of usage it would be a sample that names no project.
+    #[test]
+    fn the_nil_uuid_is_no_id_of_anything() {
+        let nil = Uuid::nil();
+        for text in [nil.to_string(), nil.simple().to_string(), nil.urn().to_string()] {
+            let refused = ProjectId::parse(&text).unwrap_err();
+            assert_eq!(refused.message(), format!("{text:?} is not a project id: the nil UUID stands for none"));
+            assert!(
+                TenantId::parse(&text).is_err() && ClusterId::parse(&text).is_err() && AppId::parse(&text).is_err()
+            );
+        }
+        assert!(ProjectId::parse("00000000-0000-0000-0000-000000000001").is_ok());
+    }
 }

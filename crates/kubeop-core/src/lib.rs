@@ -16,6 +16,7 @@ pub mod policy;
 pub mod price;
 pub mod quantity;
 pub mod quota;
+pub mod rfc3339;
 pub mod usage;
 
 pub use error::{Error, ErrorKind, Result};

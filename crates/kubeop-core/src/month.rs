@@ -53,6 +53,11 @@ impl Month {
         Self::of(now.checked_sub(grace).unwrap_or(Timestamp::MIN))
     }
 
+    /// Whether what was there from `start` to `end` (none: still is) was there at some time of the month.
+    pub fn meets(self, start: Timestamp, end: Option<Timestamp>) -> bool {
+        start < self.end() && end.is_none_or(|end| end > self.start())
+    }
+
     /// The month after it.
     #[must_use]
     pub fn next(self) -> Self {
@@ -98,6 +103,17 @@ mod tests {
         assert_eq!(first("2026-04-03T23:59:59.999999Z"), march);
         assert_eq!(first("2026-04-04T00:00:00Z"), march.next());
         assert_eq!(Month::first_not_due(march.end(), SignedDuration::ZERO), march.next());
+    }
+
+    #[test]
+    fn a_life_meets_the_months_it_has_an_instant_of() {
+        let march = Month::parse("2026-03").unwrap();
+        let meets =
+            |from: &str, until: Option<&str>| march.meets(from.parse().unwrap(), until.map(|at| at.parse().unwrap()));
+        assert!(meets("2020-01-01T00:00:00Z", None) && meets("2026-03-31T23:59:59Z", None));
+        assert!(!meets("2026-04-01T00:00:00Z", None));
+        assert!(meets("2020-01-01T00:00:00Z", Some("2026-03-01T00:00:00.000001Z")));
+        assert!(!meets("2020-01-01T00:00:00Z", Some("2026-03-01T00:00:00Z")));
     }
 
     #[test]

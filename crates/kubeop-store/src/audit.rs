@@ -9,12 +9,13 @@ pub use seal::{
     has_unsealed, next_sealed, put_chain, seal, sealed, unsealed,
 };
 
-use crate::column::{Id, Ts, clean};
+use crate::column::{Id, Many, Ts, clean};
 use crate::page::{Filter, limit, page_sql};
+use crate::project::Owner;
 use crate::{Conn, Page, Result, on, sql};
 use jiff::Timestamp;
 use kubeop_core::authz::Scope;
-use kubeop_core::id::TenantId;
+use kubeop_core::id::{ProjectId, TenantId};
 use uuid::Uuid;
 
 /// A record.
@@ -127,6 +128,21 @@ pub async fn closing_digest(c: &mut Conn<'_>, invoice: Uuid) -> Result<Option<St
     let found: Option<Option<String>> =
         on!(c, x => sqlx::query_scalar(q).bind(invoice.to_string()).fetch_optional(x).await)?;
     Ok(found.flatten())
+}
+
+/// Whose these projects were, as is on record of when each was made; one that was never made is absent. For kubeOP's own checks of usage, of
+/// projects that are gone.
+pub async fn owners_on_record(c: &mut Conn<'_>, projects: &[ProjectId]) -> Result<Vec<Owner>> {
+    let q = c.pick(
+        sql!(pg: "SELECT p.id AS project_id, made.tenant_id FROM UNNEST($1::uuid[]) AS p(id) CROSS JOIN LATERAL \
+              (SELECT tenant_id FROM audit_record WHERE object_id = p.id::text AND object_kind = 'project' AND action = 'create' \
+              AND outcome = 'done' ORDER BY at, id LIMIT 1) AS made"),
+        sql!(sqlite: "SELECT unhex(p.value, '-') AS project_id, (SELECT tenant_id FROM audit_record WHERE object_id = p.value \
+              AND object_kind = 'project' AND action = 'create' AND outcome = 'done' ORDER BY at, id LIMIT 1) AS tenant_id \
+              FROM json_each($1) AS p WHERE tenant_id IS NOT NULL"),
+    );
+    let ids: Vec<Uuid> = projects.iter().map(|id| id.0).collect();
+    Ok(on!(c, x => sqlx::query_as(q).bind(Many(ids)).fetch_all(x).await)?)
 }
 
 /// What the log is narrowed to.

@@ -20,6 +20,7 @@ mod idempotency;
 mod ingest;
 mod key_damage;
 mod key_rotation;
+mod late_usage;
 mod limits;
 mod outage;
 mod patch;

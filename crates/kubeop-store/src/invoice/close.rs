@@ -1,7 +1,8 @@
 //! Closing a month: its invoice is frozen, with the next number, in one transaction.
 //!
 //! Invariant: closings take turns by the counter's row, so that no two take one number, close one month, or correct one change; who is cut
-//! off anywhere has done nothing.
+//! off anywhere has done nothing. An invoice is made later than the one with the number before, whatever the clocks of replicas say, so that
+//! the order of lists is that of numbers.
 
 use super::draft::make;
 use super::month::{self, Due};
@@ -9,7 +10,7 @@ use super::{Invoice, Line, sql};
 use crate::column::{Dec, Ts, clean};
 use crate::tenant::{self, Tenant};
 use crate::{Conn, Result, StoreError, Tx, on};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kubeop_core::authz::system_scope;
 use kubeop_core::month::Month;
 use sqlx::types::Json;
@@ -22,8 +23,8 @@ use uuid::Uuid;
 /// As [`super::draft`]; `Unavailable` if others close for longer than the lock time-out.
 pub async fn close(tx: &mut Tx, due: Due, id: Uuid, now: Timestamp) -> Result<Option<Invoice>> {
     let c = &mut tx.conn();
-    let number =
-        take_turn(c).await?.checked_add(1).ok_or_else(|| StoreError::Defect("no number is left".to_owned()))?;
+    let last = take_turn(c).await?;
+    let number = last.checked_add(1).ok_or_else(|| StoreError::Defect("no number is left".to_owned()))?;
     if !month::is_open(c, due).await? {
         return Ok(None);
     }
@@ -37,10 +38,12 @@ pub async fn close(tx: &mut Tx, due: Due, id: Uuid, now: Timestamp) -> Result<Op
     }
     month::set_closed(c, due).await?;
     let next = due.month.next();
-    if row.created_at < next.end() && row.deleted_at.is_none_or(|gone| gone > next.start()) {
+    if next.meets(row.created_at, row.deleted_at) {
         month::open(c, due.tenant_id, next).await?;
     }
-    let invoice = Invoice { number: Some(number), id, ..make(c, &row, due.month, &corrected, now).await? };
+    // The clock was read before the turn came, perhaps by another replica's clock than the last one's.
+    let at = after(c, last).await?.map_or(now, |soonest| soonest.max(now));
+    let invoice = Invoice { number: Some(number), id, ..make(c, &row, due.month, &corrected, at).await? };
     write(c, &row, &invoice, number).await?;
     Ok(Some(invoice))
 }
@@ -49,6 +52,13 @@ pub async fn close(tx: &mut Tx, due: Due, id: Uuid, now: Timestamp) -> Result<Op
 async fn take_turn(c: &mut Conn<'_>) -> Result<i64> {
     let q = sql!("UPDATE invoice_counter SET last = last WHERE id = 1 RETURNING last");
     Ok(on!(c, x => sqlx::query_scalar(q).fetch_one(x).await)?)
+}
+
+/// The first instant after the one at which the invoice of this number was made; none if there is none yet.
+async fn after(c: &mut Conn<'_>, number: i64) -> Result<Option<Timestamp>> {
+    let q = sql!("SELECT generated_at FROM invoice WHERE number = $1");
+    let made: Option<Ts> = on!(c, x => sqlx::query_scalar(q).bind(number).fetch_optional(x).await)?;
+    Ok(made.and_then(|made| Timestamp::from(made).checked_add(SignedDuration::from_micros(1)).ok()))
 }
 
 async fn write(c: &mut Conn<'_>, row: &Tenant, invoice: &Invoice, number: i64) -> Result<()> {

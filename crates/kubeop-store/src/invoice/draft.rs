@@ -18,7 +18,8 @@ use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive;
 use uuid::Uuid;
 
-/// The invoice of a tenant's month as it would be if it were closed now.
+/// The invoice of a tenant's month as it would be if it were closed now. The caller made sure that there will be one: that the tenant was there
+/// in the month, or that [`super::is_known`]; of other months there are no corrections.
 ///
 /// # Errors
 /// `Defect` where the price book is empty or a sum leaves the range of exact decimals.

@@ -11,7 +11,7 @@ mod read;
 
 pub use close::close;
 pub use draft::draft;
-pub use month::{Due, due, due_of, open};
+pub use month::{Due, due, due_of, is_known, open};
 pub use read::{get, list};
 
 use crate::StoreError;

@@ -134,8 +134,23 @@ pub(crate) async fn hold(c: &mut Conn<'_>, batch: &[Sample], now: Timestamp) -> 
     Ok(closed)
 }
 
-/// Notes that usage of closed months changed, and that there is an open month whose invoice will correct it, also if the tenant is gone.
-pub(crate) async fn note_late(c: &mut Conn<'_>, closed: &Months, now: Timestamp) -> Result<()> {
+/// Hours (or other instants of their months) of tenants of which a row of usage was created or changed.
+pub(crate) type Written = BTreeSet<(Uuid, Ts)>;
+
+/// Those tenants of `closed` of whose month something was written.
+fn changed(mut closed: Months, written: &Written) -> Months {
+    closed.retain(|month, tenants| {
+        let (start, end) = (Ts::from(month.start()), Ts::from(month.end()));
+        tenants.retain(|tenant| written.range((*tenant, start)..(*tenant, end)).next().is_some());
+        !tenants.is_empty()
+    });
+    closed
+}
+
+/// Notes that usage of closed months changed, where it did, and that there is an open month whose invoice will correct it, also if the
+/// tenant is gone. What was only sent again changes nothing.
+pub(crate) async fn note_late(c: &mut Conn<'_>, closed: Months, written: &Written, now: Timestamp) -> Result<()> {
+    let closed = changed(closed, written);
     let q = c.pick(
         sql!(pg: "UPDATE billing_month SET late = late + 1 WHERE tenant_id = ANY($1) AND month = $2"),
         sql!(sqlite: "UPDATE billing_month SET late = late + 1 \
@@ -143,13 +158,8 @@ pub(crate) async fn note_late(c: &mut Conn<'_>, closed: &Months, now: Timestamp)
     );
     let mut all = BTreeSet::new();
     for (month, tenants) in closed {
-        on!(c, x => sqlx::query(q)
-            .bind(Many(tenants.clone()))
-            .bind(Ts::from(month.start()))
-            .execute(x)
-            .await
-            .map(|_| ()))?;
         all.extend(tenants.iter().copied());
+        on!(c, x => sqlx::query(q).bind(Many(tenants)).bind(Ts::from(month.start())).execute(x).await.map(|_| ()))?;
     }
     if all.is_empty() {
         return Ok(());
@@ -183,6 +193,14 @@ pub(super) async fn settle(c: &mut Conn<'_>, tenant_id: TenantId, month: Month) 
     let q = sql!("UPDATE billing_month SET settled = late WHERE tenant_id = $1 AND month = $2");
     on!(c, x => sqlx::query(q).bind(tenant_id.0).bind(Ts::from(month.start())).execute(x).await.map(|_| ()))?;
     Ok(())
+}
+
+/// Whether it is known that there is an invoice of a tenant's month, or will be.
+pub async fn is_known(c: &mut Conn<'_>, tenant_id: TenantId, month: Month) -> Result<bool> {
+    let q = sql!("SELECT COUNT(*) AS n FROM billing_month WHERE tenant_id = $1 AND month = $2");
+    let rows: i64 =
+        on!(c, x => sqlx::query_scalar(q).bind(tenant_id.0).bind(Ts::from(month.start())).fetch_one(x).await)?;
+    Ok(rows == 1)
 }
 
 /// Whether a tenant's month is known and open.

@@ -3,7 +3,7 @@
 use super::{Sample, copy, sql};
 use crate::column::Ts;
 use crate::conn::answered;
-use crate::invoice::month;
+use crate::invoice::month::{self, Written};
 use crate::{Result, StoreError, Tx};
 use jiff::Timestamp;
 use kubeop_core::usage::MAX_VALUE;
@@ -35,7 +35,7 @@ pub(super) type Row<'a> = (Key<'a>, Figures);
 /// exact also while others write the same keys, and two batches never wait for each other in a circle: keys are taken in order.
 ///
 /// Months that are over are held until the transaction ends, so that none of them is closed without these samples; of closed ones it is
-/// noted that their usage changed, if it did.
+/// noted that their usage changed, of those of which it did.
 ///
 /// # Errors
 /// `Defect` for a bucket that is no whole hour, a figure out of range or a source with NUL: the caller checks those first, by index.
@@ -56,16 +56,35 @@ pub async fn put(tx: &mut Tx, batch: &[Sample], now: Timestamp) -> Result<Counts
         rows.push((key, (sample.cpu_milli, sample.mem_mib)));
     }
     let rows = last_of_each(rows);
-    let held = month::hold(&mut tx.conn(), batch, now).await?;
-    let (created, updated) = match tx {
-        Tx::Sqlite(conn) => put_sqlite(conn, &rows, now.into()).await?,
-        Tx::Pg(conn) => put_pg(conn, &rows, now.into()).await?,
-    };
-    if created + updated > 0 {
-        month::note_late(&mut tx.conn(), &held, now).await?;
+    let closed = month::hold(&mut tx.conn(), batch, now).await?;
+    // Most batches have no closed month, and need not tell what of them was new.
+    let mut done = Done { created: 0, updated: 0, written: (!closed.is_empty()).then(Written::new) };
+    match tx {
+        Tx::Sqlite(conn) => put_sqlite(conn, &rows, now.into(), &mut done).await?,
+        Tx::Pg(conn) => put_pg(conn, &rows, now.into(), &mut done).await?,
+    }
+    if let Some(written) = &done.written {
+        month::note_late(&mut tx.conn(), closed, written, now).await?;
     }
     let keys = u64::try_from(rows.len()).unwrap_or(u64::MAX);
+    let Done { created, updated, .. } = done;
     Ok(Counts { created, updated, unchanged: keys.saturating_sub(created).saturating_sub(updated) })
+}
+
+/// What was written so far.
+struct Done {
+    created: u64,
+    updated: u64,
+    /// The hours of tenants of which a row was created or changed, if that matters.
+    written: Option<Written>,
+}
+
+impl Done {
+    fn note(&mut self, hours: impl IntoIterator<Item = (Uuid, Ts)>) {
+        if let Some(written) = &mut self.written {
+            written.extend(hours);
+        }
+    }
 }
 
 /// In order of the keys, and of equal keys only the last.
@@ -84,31 +103,51 @@ fn last_of_each(mut rows: Vec<Row<'_>>) -> Vec<Row<'_>> {
 
 /// A chunk that seems all new is copied in, which is twice as fast; if a key of it is there after all, and for what was sent before, the
 /// chunk is upserted. Both take keys in order.
-async fn put_pg(conn: &mut PgConnection, rows: &[Row<'_>], now: Ts) -> Result<(u64, u64)> {
-    let (mut created, mut updated) = (0, 0);
+async fn put_pg(conn: &mut PgConnection, rows: &[Row<'_>], now: Ts, done: &mut Done) -> Result<()> {
     let mut seems_new = true;
     for chunk in rows.chunks(PG_CHUNK) {
         seems_new = seems_new && !copy::any_there(conn, chunk).await? && copy::all_new(conn, chunk, now).await?;
         if seems_new {
-            created += u64::try_from(chunk.len()).unwrap_or(u64::MAX);
+            done.created += u64::try_from(chunk.len()).unwrap_or(u64::MAX);
+            done.note(chunk.iter().map(|(key, _)| (key.1, key.0)));
         } else {
-            let done = upsert_pg(conn, chunk, now).await?;
-            created += done.0;
-            updated += done.1;
+            upsert_pg(conn, chunk, now, done).await?;
         }
     }
-    Ok((created, updated))
+    Ok(())
+}
+
+/// The upsert of a chunk, and what is asked of the rows that it wrote.
+macro_rules! upsert {
+    ($answer:literal) => {
+        sql!(pg: concat!(
+            "WITH written AS (INSERT INTO usage_hour AS u \
+             (bucket, tenant_id, project_id, source, cpu_milli, mem_mib, revision, updated_at) \
+             SELECT b, t, p, s, c, m, 1, $7 FROM UNNEST($1::timestamptz[], $2::uuid[], $3::uuid[], $4::text[], $5::bigint[], $6::bigint[]) \
+             AS x(b, t, p, s, c, m) ON CONFLICT (bucket, tenant_id, project_id, source) DO UPDATE \
+             SET cpu_milli = excluded.cpu_milli, mem_mib = excluded.mem_mib, revision = u.revision + 1, updated_at = excluded.updated_at \
+             WHERE u.cpu_milli <> excluded.cpu_milli OR u.mem_mib <> excluded.mem_mib RETURNING u.revision, u.tenant_id, u.bucket) ",
+            $answer,
+            " AS month, COUNT(*) FILTER (WHERE revision = 1) AS created, COUNT(*) FILTER (WHERE revision > 1) AS updated FROM written GROUP BY 1, 2"
+        ))
+    };
+}
+
+#[derive(sqlx::FromRow)]
+struct WrittenRow {
+    tenant_id: Option<Uuid>,
+    month: Option<Ts>,
+    created: i64,
+    updated: i64,
 }
 
 /// Each row is inserted, or locked and compared, in the order of the arrays.
-async fn upsert_pg(conn: &mut PgConnection, chunk: &[Row<'_>], now: Ts) -> Result<(u64, u64)> {
-    let q = sql!(pg: "WITH written AS (INSERT INTO usage_hour AS u \
-        (bucket, tenant_id, project_id, source, cpu_milli, mem_mib, revision, updated_at) \
-        SELECT b, t, p, s, c, m, 1, $7 FROM UNNEST($1::timestamptz[], $2::uuid[], $3::uuid[], $4::text[], $5::bigint[], $6::bigint[]) \
-        AS x(b, t, p, s, c, m) ON CONFLICT (bucket, tenant_id, project_id, source) DO UPDATE \
-        SET cpu_milli = excluded.cpu_milli, mem_mib = excluded.mem_mib, revision = u.revision + 1, updated_at = excluded.updated_at \
-        WHERE u.cpu_milli <> excluded.cpu_milli OR u.mem_mib <> excluded.mem_mib RETURNING u.revision) \
-        SELECT COUNT(*) FILTER (WHERE revision = 1) AS created, COUNT(*) FILTER (WHERE revision > 1) AS updated FROM written");
+async fn upsert_pg(conn: &mut PgConnection, chunk: &[Row<'_>], now: Ts, done: &mut Done) -> Result<()> {
+    let q = if done.written.is_some() {
+        upsert!("SELECT tenant_id, date_trunc('month', bucket, 'UTC')")
+    } else {
+        upsert!("SELECT NULL::uuid AS tenant_id, NULL::timestamptz")
+    };
     let column = |of: fn(&Key<'_>) -> Uuid| chunk.iter().map(|(key, _)| of(key)).collect::<Vec<Uuid>>();
     let figure = |of: fn(&Figures) -> i64| chunk.iter().map(|(_, figures)| of(figures)).collect::<Vec<i64>>();
     let upserting = sqlx::query_as(q)
@@ -119,29 +158,40 @@ async fn upsert_pg(conn: &mut PgConnection, chunk: &[Row<'_>], now: Ts) -> Resul
         .bind(figure(|figures| figures.0))
         .bind(figure(|figures| figures.1))
         .bind(now)
-        .fetch_one(conn);
-    let done: (i64, i64) = answered(upserting).await?;
-    Ok((done.0.unsigned_abs(), done.1.unsigned_abs()))
+        .fetch_all(conn);
+    let rows: Vec<WrittenRow> = answered(upserting).await?;
+    for row in &rows {
+        done.created += row.created.unsigned_abs();
+        done.updated += row.updated.unsigned_abs();
+    }
+    done.note(rows.iter().filter_map(|row| row.tenant_id.zip(row.month)));
+    Ok(())
 }
 
 /// Nobody else writes meanwhile, so a chunk may take two statements: what is new, and if anything was not, what differs.
-async fn put_sqlite(conn: &mut SqliteConnection, rows: &[Row<'_>], now: Ts) -> Result<(u64, u64)> {
-    let (mut created, mut updated) = (0, 0);
+async fn put_sqlite(conn: &mut SqliteConnection, rows: &[Row<'_>], now: Ts, done: &mut Done) -> Result<()> {
     for chunk in rows.chunks(SQLITE_CHUNK) {
-        let new = insert(conn, chunk, now, " ON CONFLICT DO NOTHING").await?;
-        created += new;
+        let new = insert(conn, chunk, now, " ON CONFLICT DO NOTHING", done).await?;
+        done.created += new;
         if new < u64::try_from(chunk.len()).unwrap_or(u64::MAX) {
             let conflict = " ON CONFLICT (bucket, tenant_id, project_id, source) DO UPDATE SET cpu_milli = excluded.cpu_milli, \
                 mem_mib = excluded.mem_mib, revision = usage_hour.revision + 1, updated_at = excluded.updated_at \
                 WHERE usage_hour.cpu_milli <> excluded.cpu_milli OR usage_hour.mem_mib <> excluded.mem_mib";
-            updated += insert(conn, chunk, now, conflict).await?;
+            done.updated += insert(conn, chunk, now, conflict, done).await?;
         }
     }
-    Ok((created, updated))
+    Ok(())
 }
 
-/// The one statement of the crate that is built at run time (its length depends on the chunk); tested with more than one chunk.
-async fn insert(conn: &mut SqliteConnection, chunk: &[Row<'_>], now: Ts, conflict: &'static str) -> Result<u64> {
+/// The one statement of the crate that is built at run time (its length depends on the chunk); tested with more than one chunk. How many
+/// rows it wrote.
+async fn insert(
+    conn: &mut SqliteConnection,
+    chunk: &[Row<'_>],
+    now: Ts,
+    conflict: &'static str,
+    done: &mut Done,
+) -> Result<u64> {
     let mut q = QueryBuilder::<Sqlite>::new(
         "INSERT INTO usage_hour (bucket, tenant_id, project_id, source, cpu_milli, mem_mib, revision, updated_at) ",
     );
@@ -150,7 +200,14 @@ async fn insert(conn: &mut SqliteConnection, chunk: &[Row<'_>], now: Ts, conflic
         row.push_bind(figures.0).push_bind(figures.1).push("1").push_bind(now);
     });
     q.push(conflict);
-    let whole = chunk.len() == SQLITE_CHUNK;
     // Only the text of a whole chunk comes again; others would push useful statements out of the cache.
-    Ok(q.build().persistent(whole).execute(conn).await?.rows_affected())
+    let whole = chunk.len() == SQLITE_CHUNK;
+    if done.written.is_none() {
+        return Ok(q.build().persistent(whole).execute(conn).await?.rows_affected());
+    }
+    q.push(" RETURNING tenant_id, bucket");
+    let rows: Vec<(Uuid, Ts)> = q.build_query_as().persistent(whole).fetch_all(conn).await?;
+    let count = u64::try_from(rows.len()).unwrap_or(u64::MAX);
+    done.note(rows);
+    Ok(count)
 }

@@ -42,10 +42,10 @@ fn sample(tenant: &kubeop_store::tenant::Tenant, of: (u8, i64, u8, i64)) -> Samp
     Sample { project_id, ..used(tenant.id, bucket, of.3) }
 }
 
-type Lines = BTreeMap<(String, Option<ProjectId>, Decimal), Decimal>;
+pub(crate) type Lines = BTreeMap<(String, Option<ProjectId>, Decimal), Decimal>;
 
 /// What the usage comes to: by the month it was used in, project and rate.
-fn bill(model: &BTreeMap<(Timestamp, Option<ProjectId>), i64>) -> Lines {
+pub(crate) fn bill(model: &BTreeMap<(Timestamp, Option<ProjectId>), i64>) -> Lines {
     let mut lines = Lines::new();
     for ((bucket, project), cpu) in model {
         let rate = if *bucket < time("2026-03-16T00:00:00Z") { Decimal::new(1, 2) } else { Decimal::new(2, 2) };

@@ -60,23 +60,23 @@ pub async fn handle(
 }
 
 async fn open(conn: &mut Conn<'_>, row: &Tenant, month: Month, now: Timestamp) -> Result<Invoice> {
+    // Not by what it comes to: corrections are on the one invoice that will be closed with them, and would be in each month before that as well.
+    if !month.meets(row.created_at, row.deleted_at) && !invoice::is_known(conn, row.id, month).await? {
+        return Err(no_invoice(month, row));
+    }
     let draft = invoice::draft(conn, row, month, now).await?;
-    check_month(month, row, draft.lines.is_empty())?;
     let status = if month.end() > now { InvoiceStatus::Open } else { InvoiceStatus::Grace };
     Ok(answer(draft, status))
 }
 
-/// An invoice exists for months in which the tenant did, and for others that usage was sent for.
-fn check_month(month: Month, row: &Tenant, unused: bool) -> Result<()> {
+/// An invoice exists for months in which the tenant did, for others that usage was sent for, and for those in which usage came late.
+fn no_invoice(month: Month, row: &Tenant) -> Error {
     let first = Month::of(row.created_at);
-    if unused && month < first {
-        return Err(Error::invalid(format!("month {month} is before the tenant existed: it was created in {first}")));
-    }
     match row.deleted_at.map(Month::of) {
-        Some(last) if unused && month > last => {
-            Err(Error::invalid(format!("month {month} is after the tenant existed: it was deleted in {last}")))
+        Some(last) if month >= last => {
+            Error::invalid(format!("month {month} is after the tenant existed: it was deleted in {last}"))
         }
-        _ => Ok(()),
+        _ => Error::invalid(format!("month {month} is before the tenant existed: it was created in {first}")),
     }
 }
 

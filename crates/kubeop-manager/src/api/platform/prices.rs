@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use kubeop_api::billing::{PriceEntry, PriceInput};
 use kubeop_core::id::shorten;
 use kubeop_core::price::parse_rate;
+use kubeop_core::rfc3339;
 use kubeop_core::usage::{Meter, hour_of};
 use kubeop_core::{Error, Result};
 use kubeop_store::price::{self, Price};
@@ -61,12 +62,7 @@ fn read(input: &PriceInput, now: Timestamp, currency: String) -> Result<Price> {
     let next = next_hour(now);
     let from = match input.effective_from.as_deref() {
         None => next,
-        Some(text) => text.parse::<Timestamp>().map_err(|_| {
-            Error::invalid(format!(
-                "effective_from: {:?} is not an RFC 3339 time such as 2026-06-01T00:00:00Z",
-                shorten(text)
-            ))
-        })?,
+        Some(text) => rfc3339::parse(text).map_err(|e| e.at("effective_from"))?,
     };
     if hour_of(from) != from {
         return Err(Error::invalid(format!("effective_from: {from} is not a whole hour")));

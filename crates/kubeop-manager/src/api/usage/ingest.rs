@@ -18,10 +18,11 @@ use axum::extract::{FromRequest, Request};
 use jiff::Timestamp;
 use kubeop_api::billing::{IngestResult, UsageSample};
 use kubeop_api::samples;
-use kubeop_core::id::{ProjectId, TenantId, shorten};
+use kubeop_core::id::{ProjectId, TenantId};
+use kubeop_core::rfc3339;
 use kubeop_core::usage::{Sample, check_batch};
 use kubeop_core::{Error, Result};
-use kubeop_store::{Conn, project, tenant, usage};
+use kubeop_store::{Conn, audit, project, tenant, usage};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
@@ -116,16 +117,26 @@ fn batch_digest(samples: &[Sample]) -> String {
 }
 
 fn read(sent: &UsageSample, now: Timestamp) -> Result<Sample> {
-    let ts: Timestamp = sent.ts.parse().map_err(|_| {
-        Error::invalid(format!("ts: {:?} is not an RFC 3339 time such as 2026-01-31T10:00:00Z", shorten(&sent.ts)))
-    })?;
+    let ts = rfc3339::parse(&sent.ts).map_err(|e| e.at("ts"))?;
     let tenant = TenantId::parse(&sent.tenant_id).map_err(|e| e.at("tenant_id"))?;
     let project = sent.project_id.as_deref().map(ProjectId::parse).transpose().map_err(|e| e.at("project_id"))?;
     let source = sent.source.as_deref().unwrap_or_default();
     Sample::new(ts, now, tenant, project, source, (sent.cpu_milli, sent.mem_mib))
 }
 
-/// Every tenant existed in the hour, and every project that is known belongs to its tenant.
+/// Whose these projects are, or were: what another tenant had is not taken in because it was deleted. One that kubeOP never had is absent.
+async fn owners(conn: &mut Conn<'_>, mut projects: Vec<ProjectId>) -> Result<BTreeMap<ProjectId, TenantId>> {
+    let mut owners: BTreeMap<_, _> =
+        project::owners(conn, &projects).await?.into_iter().map(|owner| (owner.project_id, owner.tenant_id)).collect();
+    projects.retain(|id| !owners.contains_key(id));
+    if !projects.is_empty() {
+        let gone = audit::owners_on_record(conn, &projects).await?;
+        owners.extend(gone.into_iter().map(|owner| (owner.project_id, owner.tenant_id)));
+    }
+    Ok(owners)
+}
+
+/// Every tenant existed in the hour, and every project that is or was known belongs to its tenant.
 async fn check_owners(conn: &mut Conn<'_>, samples: &[Sample]) -> Result<()> {
     let tenants: BTreeSet<TenantId> = samples.iter().map(|sample| sample.tenant_id).collect();
     let tenants: Vec<_> = tenants.into_iter().collect();
@@ -133,8 +144,7 @@ async fn check_owners(conn: &mut Conn<'_>, samples: &[Sample]) -> Result<()> {
         tenant::periods(conn, &tenants).await?.into_iter().map(|period| (period.id, period)).collect();
     let projects: BTreeSet<ProjectId> = samples.iter().filter_map(|sample| sample.project_id).collect();
     let projects: Vec<_> = projects.into_iter().collect();
-    let owners: BTreeMap<_, _> =
-        project::owners(conn, &projects).await?.into_iter().map(|owner| (owner.project_id, owner.tenant_id)).collect();
+    let owners = owners(conn, projects).await?;
     for (index, sample) in samples.iter().enumerate() {
         let Some(period) = periods.get(&sample.tenant_id) else {
             return Err(Error::not_found(format!("[{index}].tenant_id: there is no tenant {}", sample.tenant_id)));
