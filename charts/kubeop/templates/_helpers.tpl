@@ -33,17 +33,31 @@
 {{- end -}}
 {{- end -}}
 
-{{/* Labels of every object. */}}
+{{/* Labels of every object. Those of the chart are what objects are found by: they win over the user's. */}}
 {{- define "kubeop.labels" -}}
-{{- with .Values.commonLabels }}
-{{ toYaml . }}
-{{- end }}
-app.kubernetes.io/name: kubeop
-app.kubernetes.io/instance: {{ .Release.Name }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/part-of: kubeop
-app.kubernetes.io/managed-by: {{ .Values.managedBy | default .Release.Service }}
-helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version | replace "+" "_" }}
+{{- $own := dict
+  "app.kubernetes.io/name" "kubeop"
+  "app.kubernetes.io/instance" .Release.Name
+  "app.kubernetes.io/version" .Chart.AppVersion
+  "app.kubernetes.io/part-of" "kubeop"
+  "app.kubernetes.io/managed-by" (.Values.managedBy | default .Release.Service)
+  "helm.sh/chart" (printf "%s-%s" .Chart.Name (.Chart.Version | replace "+" "_")) -}}
+{{- toYaml (merge $own .Values.commonLabels) -}}
+{{- end -}}
+
+{{/* Labels of an object of a role, or of its pods. Input: root, role, labels? (the user's) */}}
+{{- define "kubeop.roleLabels" -}}
+{{- $own := dict "app.kubernetes.io/component" .role -}}
+{{- toYaml (merge $own (include "kubeop.labels" .root | fromYaml) (.labels | default dict)) -}}
+{{- end -}}
+
+{{/* Environment of a container: an entry of the user's takes the place of the chart's of that name. Input: own (YAML), extra */}}
+{{- define "kubeop.env" -}}
+{{- $given := dict -}}
+{{- range .extra }}{{ $_ := set $given .name true }}{{ end -}}
+{{- $all := list -}}
+{{- range fromYamlArray .own }}{{ if not (hasKey $given .name) }}{{ $all = append $all . }}{{ end }}{{ end -}}
+{{- toYaml (concat $all (.extra | default list)) -}}
 {{- end -}}
 
 {{/* Labels by which the pods of a role are found; never changed, since selectors cannot be. Input: the role. */}}
@@ -52,13 +66,12 @@ app.kubernetes.io/name: kubeop
 app.kubernetes.io/component: {{ . }}
 {{- end -}}
 
-{{/* metadata of an object of a role. Input: root, name, role, annotations? */}}
+{{/* metadata of an object of a role. Input: root, name, role, labels?, annotations? */}}
 {{- define "kubeop.metadata" -}}
 name: {{ .name }}
 namespace: {{ .root.Release.Namespace }}
 labels:
-  {{- include "kubeop.labels" .root | trim | nindent 2 }}
-  app.kubernetes.io/component: {{ .role }}
+  {{- include "kubeop.roleLabels" . | nindent 2 }}
 {{- with .annotations }}
 annotations:
   {{- toYaml . | nindent 2 }}
@@ -75,7 +88,7 @@ annotations:
 {{- $annotations := dict "kubeop.io/version" $input.root.Chart.AppVersion }}
 {{- if $input.keep }}{{ $_ := set $annotations "helm.sh/resource-policy" "keep" }}{{ end }}
 {{- $annotations = merge ($input.annotations | default dict) $annotations ($object.metadata.annotations | default dict) }}
-{{- $_ := set $object.metadata "labels" (merge (deepCopy $labels) ($object.metadata.labels | default dict)) }}
+{{- $_ := set $object.metadata "labels" (merge ($object.metadata.labels | default dict) $labels) }}
 {{- $_ := set $object.metadata "annotations" $annotations }}
 ---
 {{ toYaml $object }}
@@ -165,11 +178,12 @@ readinessProbe:
   timeoutSeconds: 5
 {{- end -}}
 
-{{/* The ingress rule of metrics; nothing if nobody may scrape. Input: root. Pods of `helm test` may always ask. */}}
+{{/* The ingress rule of metrics: pods of `helm test`, namespaces that are marked for it, and whom the values name. Input: root. */}}
 {{- define "kubeop.metricsRule" -}}
 - ports: [{port: metrics, protocol: TCP}]
   from:
     - podSelector: {matchLabels: {app.kubernetes.io/name: kubeop, app.kubernetes.io/component: test}}
+    - namespaceSelector: {matchLabels: {app.kubeop.io/metrics: "true"}}
     {{- with .Values.networkPolicy.metricsFrom }}
     - namespaceSelector:
         {{- toYaml . | nindent 8 }}
@@ -185,10 +199,7 @@ readinessProbe:
 apiVersion: monitoring.coreos.com/v1
 kind: ServiceMonitor
 metadata:
-  {{- include "kubeop.metadata" . | nindent 2 }}
-  {{- with .root.Values.serviceMonitor.labels }}
-    {{- toYaml . | nindent 4 }}
-  {{- end }}
+  {{- include "kubeop.metadata" (merge (dict "labels" .root.Values.serviceMonitor.labels) .) | nindent 2 }}
 spec:
   selector:
     matchLabels:

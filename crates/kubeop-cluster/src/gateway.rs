@@ -5,6 +5,7 @@
 
 use crate::kubeconfig::Kubeconfig;
 use kubeop_core::Result;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 use tokio::net::TcpStream;
 
@@ -12,6 +13,18 @@ use tokio::net::TcpStream;
 pub const DEFAULT: &str = "host.docker.internal";
 /// How long either way may take to answer.
 const LIMIT: Duration = Duration::from_secs(2);
+
+/// The kubeconfig of a server at "every address of this machine" (k3d writes `0.0.0.0`): where there is a gateway, one on loopback, with its name in TLS kept.
+///
+/// # Errors
+/// Only a defect: loopback is a host.
+pub fn local(kubeconfig: &Kubeconfig, gateway: Option<&str>) -> Result<Kubeconfig> {
+    match kubeconfig.unspecified() {
+        Some(IpAddr::V4(_)) if gateway.is_some() => kubeconfig.rerouted(&Ipv4Addr::LOCALHOST.to_string()),
+        Some(IpAddr::V6(_)) if gateway.is_some() => kubeconfig.rerouted(&Ipv6Addr::LOCALHOST.to_string()),
+        _ => Ok(kubeconfig.clone()),
+    }
+}
 
 /// The kubeconfig to connect with: itself, or rerouted through `gateway` (a host name or address).
 ///

@@ -1,11 +1,12 @@
 //! Autoscaling of kubeOP's own Deployments in `kubeop-system`.
 //!
-//! Invariant: only the `HorizontalPodAutoscalers` named as the Deployments are written or removed.
+//! Invariant: only the `HorizontalPodAutoscalers` named as the Deployments are written, and only those that were written here are removed.
 
+use crate::bootstrap::managed_by;
 use crate::error::{Doing, is_gone};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
-use kube::api::{DeleteParams, Patch, PatchParams};
-use kube::{Api, Client};
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use kube::{Api, Client, ResourceExt};
 use kubeop_core::name::SYSTEM_NAMESPACE;
 use kubeop_core::{Error, Result};
 use kubeop_crds::labels;
@@ -56,13 +57,24 @@ pub async fn autoscale(client: &Client, bounds: Option<Bounds>) -> Result<()> {
                 let params = PatchParams::apply(labels::MANAGER).force();
                 api.patch(name, &params, &patch).await.doing(format_args!("applying autoscaler {name}"))?;
             }
-            None => match api.delete(name, &DeleteParams::default()).await {
-                Err(error) if is_gone(&error) => {}
-                other => drop(other.doing(format_args!("removing autoscaler {name}"))?),
-            },
+            None => remove(&api, name).await?,
         }
     }
     Ok(())
+}
+
+/// Removes it if it is ours; another's of that name is another's.
+async fn remove(api: &Api<HorizontalPodAutoscaler>, name: &str) -> Result<()> {
+    let live = api.get_opt(name).await.doing(format_args!("reading autoscaler {name}"))?;
+    let Some(live) = live.filter(|live| managed_by(live) == Some(labels::MANAGER)) else { return Ok(()) };
+    let params = DeleteParams {
+        preconditions: Some(Preconditions { uid: live.uid(), resource_version: None }),
+        ..DeleteParams::default()
+    };
+    match api.delete(name, &params).await {
+        Err(error) if is_gone(&error) => Ok(()),
+        other => other.doing(format_args!("removing autoscaler {name}")).map(drop),
+    }
 }
 
 fn autoscaler(name: &str, bounds: Bounds) -> serde_json::Value {

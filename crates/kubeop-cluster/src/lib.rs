@@ -9,6 +9,7 @@ pub mod certificate;
 pub mod client;
 pub mod clock;
 pub mod cluster_dns;
+mod contents;
 pub mod credential;
 pub mod error;
 pub mod gateway;

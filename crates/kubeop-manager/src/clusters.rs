@@ -65,8 +65,9 @@ impl Clusters {
     /// A client for a kubeconfig, and the kubeconfig as it leads there from here: what is stored is the given one, since the next process may
     /// run elsewhere. Refuses addresses that the policy does not allow before anything is connected to.
     pub async fn connect(&self, kubeconfig: &Kubeconfig) -> Result<(Kubeconfig, Client)> {
+        let kubeconfig = gateway::local(kubeconfig, self.gateway.as_deref())?;
         kubeconfig.check_address(&self.policy)?;
-        let routed = gateway::route(kubeconfig.clone(), self.gateway.as_deref()).await?;
+        let routed = gateway::route(kubeconfig, self.gateway.as_deref()).await?;
         let client = connect(&routed, &self.policy)?;
         Ok((routed, client))
     }

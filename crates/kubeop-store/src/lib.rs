@@ -9,6 +9,7 @@
 
 pub mod app;
 pub mod audit;
+pub mod backup;
 pub mod cluster;
 pub mod cluster_lease;
 pub mod cluster_object;

@@ -285,7 +285,7 @@ async fn empty_log(write: &SqlitePool) -> sqlx::Result<()> {
     Ok(())
 }
 
-fn sqlite_path(url: &str) -> Option<&str> {
+pub(crate) fn sqlite_path(url: &str) -> Option<&str> {
     url.strip_prefix("sqlite://").or_else(|| url.strip_prefix("sqlite:"))
 }
 

@@ -34,6 +34,8 @@ pub(crate) enum Command {
     Dev(DevArgs),
     /// Bring the database's schema up to date.
     Migrate(DatabaseArgs),
+    /// Copy a SQLite database into a new file, beside a running manager. The master key is not in it: keep that elsewhere.
+    Backup(BackupArgs),
     /// Ask processes whether they are ready, for health checks of containers.
     Healthcheck(HealthcheckArgs),
     /// Print the OpenAPI document.
@@ -62,6 +64,16 @@ pub(crate) enum KeysCommand {
     /// Bring everything that is encrypted under `KUBEOP_KMS_MASTER_KEY`, with the key before given as `KUBEOP_KMS_MASTER_KEY_PREVIOUS`; managers that have
     /// both keys go on meanwhile. Killed, it goes on where it was when it is run again.
     Rotate(RotateArgs),
+}
+
+/// Options of `kubeop backup`.
+#[derive(Args)]
+pub(crate) struct BackupArgs {
+    /// The database.
+    #[command(flatten)]
+    pub(crate) database: DatabaseArgs,
+    /// The file to make; `-`: it is written to stdout, out of a container too.
+    pub(crate) file: PathBuf,
 }
 
 /// Options of `kubeop keys`.
@@ -233,6 +245,7 @@ pub(crate) fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Keys(KeysCommand::Generate) => roles::keys::generate(),
         Command::Keys(KeysCommand::Check(args)) => block_on(roles::keys::check(args)),
         Command::Keys(KeysCommand::Rotate(args)) => block_on(roles::keys::rotate(args)),
+        Command::Backup(args) => block_on(roles::backup::run(args)),
         Command::Migrate(args) => block_on(roles::migrate::run(args)),
     }
 }

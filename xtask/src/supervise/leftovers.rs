@@ -30,8 +30,10 @@ pub(crate) struct Outside<'a> {
     pub(crate) interface: &'a str,
     /// Settings below `/proc/sys` that programs change for the whole machine.
     pub(crate) settings: &'a [&'a str],
-    /// Directories that are used by others too: removed when they did not exist before and are empty again.
+    /// What is used by others too, the inner first: removed when it did not exist before and, if it is a directory, is empty again.
     pub(crate) shared: &'a [&'a str],
+    /// A directory of others: small files in it that name ours are ours.
+    pub(crate) records: &'a str,
 }
 
 /// Writes the account, with the settings' present values.
@@ -47,6 +49,7 @@ pub(crate) fn note(directory: &Path, outside: &Outside<'_>) -> Result<()> {
         "interface": outside.interface,
         "settings": settings,
         "shared": outside.shared,
+        "records": outside.records,
         "new": new,
     });
     let path = directory.join(FILE);
@@ -83,9 +86,15 @@ pub(crate) fn clean(directory: &Path) -> Result<()> {
     for shared in list_of("shared") {
         remove_links(Path::new(shared), directory);
     }
+    if let Some(records) = text_of("records") {
+        remove_records(Path::new(records), directory);
+    }
     for new in list_of("new") {
         // Fails while somebody else uses it, as it should.
-        let _ = fs::remove_dir(new);
+        let _ = match fs::symlink_metadata(new) {
+            Ok(found) if !found.is_dir() => fs::remove_file(new),
+            _ => fs::remove_dir(new),
+        };
     }
     Ok(())
 }
@@ -237,6 +246,18 @@ fn remove_links(shared: &Path, directory: &Path) {
     }
 }
 
+/// Files that name our directory: each is of one pod of ours.
+fn remove_records(records: &Path, directory: &Path) {
+    let name = format!("{}/", directory.display());
+    for entry in fs::read_dir(records).into_iter().flatten().filter_map(Result::ok) {
+        let small = entry.metadata().is_ok_and(|found| found.is_file() && found.len() < 1 << 20);
+        if small && fs::read_to_string(entry.path()).is_ok_and(|text| text.contains(&name)) {
+            // Gone already is as good.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
 /// Runs a program whose failure is seen by its effect missing.
 fn quiet(program: &str, arguments: &[&str]) {
     let _ =
@@ -251,20 +272,32 @@ mod tests {
     fn only_links_into_the_directory_and_new_empty_directories_go() {
         let temporary = tempfile::tempdir().unwrap();
         let (directory, shared) = (temporary.path().join("cluster-x"), temporary.path().join("containers"));
-        let new = temporary.path().join("new");
-        for path in [&directory, &shared] {
+        let (new, socket, records) =
+            (temporary.path().join("new"), temporary.path().join("new/socket"), temporary.path().join("records"));
+        for path in [&directory, &shared, &records] {
             fs::create_dir(path).unwrap();
         }
-        let (first, second) = (shared.display().to_string(), new.display().to_string());
-        let outside = Outside { cgroup: "", interface: "", settings: &["kernel.ostype"], shared: &[&first, &second] };
+        let [first, second, third, results] = [&shared, &socket, &new, &records].map(|path| path.display().to_string());
+        let shared_ones = [first.as_str(), second.as_str(), third.as_str()];
+        let outside = Outside {
+            cgroup: "",
+            interface: "",
+            settings: &["kernel.ostype"],
+            shared: &shared_ones,
+            records: &results,
+        };
         note(&directory, &outside).unwrap();
         fs::create_dir(&new).unwrap();
+        fs::write(&socket, "").unwrap();
+        fs::write(records.join("ours"), format!(r#"{{"sandbox":"{}/netns/1"}}"#, directory.display())).unwrap();
+        fs::write(records.join("theirs"), r#"{"sandbox":"/elsewhere/cluster-x/netns/1"}"#).unwrap();
         std::os::unix::fs::symlink(directory.join("log"), shared.join("ours")).unwrap();
         std::os::unix::fs::symlink("/elsewhere", shared.join("theirs")).unwrap();
         clean(&directory).unwrap();
         assert!(fs::symlink_metadata(shared.join("ours")).is_err());
         assert!(fs::symlink_metadata(shared.join("theirs")).is_ok());
         assert!(!new.exists() && shared.exists());
+        assert!(!records.join("ours").exists() && records.join("theirs").exists());
     }
 
     #[test]

@@ -4,6 +4,7 @@ use anyhow::{Context, Result, ensure};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use e2e::control_plane::ControlPlane;
+use e2e::environment::kubeop;
 use e2e::folder::Folder;
 use e2e::kubeop::{Kubeop, Setup};
 use e2e::postgres::Database;
@@ -11,7 +12,9 @@ use e2e::scenario::{self, PATIENCE, unique};
 use e2e::wait::{Seen, until};
 use serde_json::json;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 
 /// A manager with keys from its environment, whose backups are of the database alone.
 fn on(database: &Database) -> Setup {
@@ -106,6 +109,70 @@ async fn a_copied_data_directory_goes_on_where_it_stood() -> Result<()> {
     let folder = backup.path().display().to_string();
     let restored = Setup::new("manager").with("KUBEOP_DATA_DIR", &folder).start().await?;
     holds(&restored, &plane, &before, &later).await
+}
+
+/// The image has no shell and no sqlite3: the product copies its database itself, into a file or out of its container.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_beside_the_running_manager_goes_on_where_it_stood() -> Result<()> {
+    let (plane, manager) = tokio::join!(ControlPlane::start(), Setup::new("manager").start());
+    let (plane, manager) = (plane?, manager?);
+    let before = work(&manager, &plane).await?;
+    let (data, backup) = (manager.data(), Folder::new("backup")?);
+    let (file, streamed) = (backup.file("kubeop.db"), backup.file("streamed.db"));
+    let run = |to: &Path| {
+        Command::new(kubeop()?).arg("backup").arg(to).env("KUBEOP_DATA_DIR", &data).output().context("backup")
+    };
+    let ran = run(&file)?;
+    ensure!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    let mode = fs::metadata(&file)?.permissions().mode() & 0o777;
+    ensure!(mode == 0o600, "the backup has mode {mode:o}");
+    let again = run(&file)?;
+    ensure!(!again.status.success(), "a backup was replaced");
+    let out = run(Path::new("-"))?;
+    ensure!(
+        out.status.success() && out.stdout.starts_with(b"SQLite format 3"),
+        "{}",
+        String::from_utf8_lossy(&out.stderr)
+    );
+    fs::write(&streamed, out.stdout)?;
+    let left = fs::read_dir(&data)?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let left: Vec<String> = left.filter(|name| name.starts_with("backup")).collect();
+    ensure!(left.is_empty(), "left in the data directory: {left:?}");
+    let kubectl = plane.kubectl()?;
+    until("the tenant on the cluster", PATIENCE, async || {
+        let there = kubectl.exists(&format!("tenants.platform.kubeop.io {}", before.name)).await?;
+        Ok(Seen::when(there, (), "not yet"))
+    })
+    .await?;
+    let later = go_on(&manager, &plane, &before).await?;
+    for key in fs::read_dir(&data)?.filter_map(|entry| Some(entry.ok()?.path())) {
+        if key.extension().is_some_and(|end| end == "key") {
+            fs::copy(&key, backup.path().join(key.file_name().context("a name")?))?;
+        }
+    }
+    drop(manager);
+
+    let folder = backup.path().display().to_string();
+    let restored = Setup::new("manager").with("KUBEOP_DATA_DIR", &folder).start().await?;
+    holds(&restored, &plane, &before, &later).await?;
+    drop(restored);
+    let url = format!("sqlite://{}", streamed.display());
+    let restored = Setup::new("manager").with("KUBEOP_DATA_DIR", &folder).with("KUBEOP_DB_URL", &url).start().await?;
+    restored.api(None)?.get(&format!("/v1/tenants/{}", before.tenant)).await?.expect(200).map(drop)
+}
+
+#[test]
+fn a_backup_of_postgres_is_left_to_its_own_tool() -> Result<()> {
+    let folder = Folder::new("backup")?;
+    let file = folder.file("kubeop.db");
+    let ran = Command::new(kubeop()?)
+        .arg("backup")
+        .arg(&file)
+        .env("KUBEOP_DB_URL", "postgres://kubeop@127.0.0.1:1/kubeop")
+        .output()?;
+    let told = String::from_utf8_lossy(&ran.stderr).into_owned();
+    ensure!(!ran.status.success() && told.contains("pg_dump") && !file.exists(), "{told}");
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

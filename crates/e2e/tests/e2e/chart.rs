@@ -2,12 +2,12 @@
 
 use anyhow::{Context, Result, ensure};
 use e2e::control_plane::ControlPlane;
-use e2e::environment::repository;
+use e2e::environment::{kubeop, repository};
 use e2e::folder::Folder;
 use e2e::helm::{Helm, chart};
 use kubeop_core::policy::RawPolicy;
 use kubeop_plan::install::{self, Home, Options, Pods, names};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -130,10 +130,7 @@ async fn holds_the_objects_of_the_install_table() -> Result<()> {
         let precious = matches!(key.0.as_str(), "Namespace" | "CustomResourceDefinition");
         ensure!(keeps == precious, "{key:?}: kept on uninstall: {keeps}");
         // What runs is the chart's to say (images, replicas, resources); that it is there under its name was checked.
-        if matches!(
-            key.0.as_str(),
-            "Deployment" | "Service" | "PodDisruptionBudget" | "PriorityClass" | "NetworkPolicy"
-        ) {
+        if matches!(key.0.as_str(), "Deployment" | "Service" | "NetworkPolicy") {
             continue;
         }
         for object in [&mut wanted, &mut got] {
@@ -153,8 +150,96 @@ async fn holds_the_objects_of_the_install_table() -> Result<()> {
     ensure!(compared > 30, "only {compared} objects were compared");
     // And no right, guard or definition beyond the table.
     let more: Vec<_> = rendered.keys().map(|(kind, _, name)| (kind.as_str(), name.as_str())).collect();
-    let own = ["Deployment", "Service", "PodDisruptionBudget", "PriorityClass", "NetworkPolicy", "ConfigMap", "Pod"];
+    let own = ["Deployment", "Service", "NetworkPolicy", "ConfigMap", "Pod"];
     ensure!(more.iter().all(|(kind, _)| own.contains(kind)), "beyond the table: {more:?}");
+    Ok(())
+}
+
+/// An image that nobody chose is in no registry of the user's: the manager installs in clusters what it is itself, under a name that all parts share.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_manager_installs_the_image_that_it_is() -> Result<()> {
+    let Some(helm) = Helm::find(None)? else { return Ok(()) };
+    let own = format!("ghcr.io/kubeop/kubeop:{}", env!("CARGO_PKG_VERSION"));
+    let everything = "registry.example.com/platform/kubeop@sha256:";
+    for (sample, image) in [("default", own.as_str()), ("everything", everything)] {
+        let rendered = render(&helm, &chart().join(format!("ci/{sample}-values.yaml"))).await?;
+        let container = container(&rendered, "kubeop-manager")?;
+        let given = environment(container, "KUBEOP_OPERATOR_IMAGE")?;
+        ensure!(*given == container["image"], "{sample}: {given} is not {}", container["image"]);
+        ensure!(given.as_str().is_some_and(|given| given.starts_with(image)), "{sample}: {given}");
+    }
+    let help = Command::new(kubeop()?).args(["manager", "--help"]).output()?;
+    ensure!(String::from_utf8_lossy(&help.stdout).contains(&own), "the binary has another default");
+    Ok(())
+}
+
+fn container<'a>(rendered: &'a Objects, deployment: &str) -> Result<&'a Value> {
+    let found = rendered.iter().find(|((kind, _, name), _)| kind == "Deployment" && name == deployment);
+    let (_, object) = found.with_context(|| format!("no Deployment {deployment}"))?;
+    Ok(&object["spec"]["template"]["spec"]["containers"][0])
+}
+
+/// The only value of a variable.
+fn environment<'a>(container: &'a Value, name: &str) -> Result<&'a Value> {
+    let entries = container["env"].as_array().context("env")?;
+    let mut found = entries.iter().filter(|entry| entry["name"] == name);
+    let value = &found.next().with_context(|| format!("{name} is not set: {container}"))?["value"];
+    ensure!(found.next().is_none(), "{name} is set twice: {container}");
+    Ok(value)
+}
+
+/// Variables and labels that repeat those of the chart: one of each is rendered (a second would be an error of server-side apply, or of YAML), the
+/// user's variable and the chart's label.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_users_say_again_is_rendered_once() -> Result<()> {
+    let Some(helm) = Helm::find(None)? else { return Ok(()) };
+    let folder = Folder::new("values")?;
+    let labels = json!({"app.kubernetes.io/component": "theirs", "app.kubernetes.io/name": "theirs", "team": "theirs"});
+    let role = |variable: &str| json!({"podLabels": labels, "extraEnv": [{"name": variable, "value": "theirs"}]});
+    let mut manager = role("KUBEOP_OPERATOR_IMAGE");
+    manager["podAnnotations"] = json!({"checksum/database": "theirs", "a": "theirs"});
+    let values = json!({
+        "commonLabels": labels, "manager": manager, "operator": role("KUBEOP_LOG"), "admission": role("KUBEOP_ADMISSION_ADDR"),
+        "serviceMonitor": {"enabled": true, "labels": labels},
+    });
+    let file = folder.file("values.json");
+    fs::write(&file, values.to_string())?;
+    let rendered = render(&helm, &file).await?;
+    for (name, variable) in
+        [("manager", "KUBEOP_OPERATOR_IMAGE"), ("operator", "KUBEOP_LOG"), ("admission", "KUBEOP_ADMISSION_ADDR")]
+    {
+        let value = environment(container(&rendered, &format!("kubeop-{name}"))?, variable)?;
+        ensure!(value == "theirs", "{name}: {variable} is {value}");
+    }
+    for object in rendered.values() {
+        let pods = &object["spec"]["template"]["metadata"];
+        for labels in [&object["metadata"]["labels"], &pods["labels"]].into_iter().filter(|labels| !labels.is_null()) {
+            ensure!(labels["team"] == "theirs" && labels["app.kubernetes.io/name"] == "kubeop", "{object}");
+            ensure!(
+                object["kind"] != "Deployment" || labels["app.kubernetes.io/component"] != "theirs",
+                "a Deployment does not find its pods: {object}"
+            );
+        }
+        ensure!(pods["annotations"]["checksum/database"] != "theirs", "{object}");
+    }
+    Ok(())
+}
+
+/// The documented way to let a Prometheus in works for whoever installed kubeOP.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn metrics_are_open_to_marked_namespaces() -> Result<()> {
+    let Some(helm) = Helm::find(None)? else { return Ok(()) };
+    let rendered = render(&helm, &chart().join("ci/default-values.yaml")).await?;
+    let marked = json!({"namespaceSelector": {"matchLabels": {"app.kubeop.io/metrics": "true"}}});
+    let policies: Vec<&Value> = rendered.values().filter(|object| object["kind"] == "NetworkPolicy").collect();
+    ensure!(policies.len() == 3, "{policies:?}");
+    for policy in policies {
+        let rules = policy["spec"]["ingress"].as_array().context("ingress")?;
+        let open = rules.iter().any(|rule| {
+            rule["ports"][0]["port"] == "metrics" && rule["from"].as_array().is_some_and(|from| from.contains(&marked))
+        });
+        ensure!(open, "{policy}");
+    }
     Ok(())
 }
 

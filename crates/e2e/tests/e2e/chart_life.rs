@@ -1,15 +1,16 @@
 //! The chart over its life on a control plane: install, an operator at work, upgrade, roll-back, uninstall, install again; and the plain manifests.
 
 use anyhow::{Context, Result, ensure};
+use e2e::api::Api;
 use e2e::control_plane::ControlPlane;
 use e2e::environment::repository;
 use e2e::folder::Folder;
 use e2e::helm::{Helm, chart};
 use e2e::kubectl::Kubectl;
 use e2e::kubeop::Setup;
-use e2e::scenario::PATIENCE;
+use e2e::scenario::{self, PATIENCE};
 use e2e::wait::{Seen, until};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::fs;
 use std::process::Command;
 
@@ -168,5 +169,54 @@ async fn the_plain_manifests_apply_again_and_again() -> Result<()> {
     }
     kubectl.stdout(&format!("create -f {folder}/cluster/policy.yaml")).await?;
     ensure!(kubectl.exists("deployment kubeop-admission -n kubeop-system").await?, "no admission");
+    Ok(())
+}
+
+/// A cluster that a manager set up, handed over to Helm as docs/operations/install.md says; the manager then leaves it alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn helm_takes_over_what_a_manager_bootstrapped() -> Result<()> {
+    let (plane, manager) = tokio::join!(ControlPlane::start(), Setup::new("manager").start());
+    let (plane, manager) = (plane?, manager?);
+    let Some(helm) = Helm::find(Some(&plane.kubeconfig()))? else { return Ok(()) };
+    let (kubectl, api) = (plane.kubectl()?, manager.api(None)?);
+    let cluster = scenario::register(&api, "handed-over", &plane.kubeconfig_text()?).await?;
+    let chart = chart().display().to_string();
+    let words = format!("install kubeop {chart} --namespace kubeop-system --set manager.enabled=false");
+    helm.stdout(&format!("{words} --take-ownership --force-conflicts")).await?;
+    let by = r"-o jsonpath={.metadata.labels.app\.kubernetes\.io/managed-by}";
+    for what in [
+        "deployment kubeop-operator",
+        "deployment kubeop-admission",
+        "pdb kubeop-admission",
+        "priorityclass kubeop-platform",
+    ] {
+        let by = kubectl.stdout(&format!("-n kubeop-system get {what} {by}")).await?;
+        ensure!(by == "Helm", "{what} is of {by:?}");
+    }
+    bootstrapped(&api, &cluster).await
+}
+
+/// The plain manifests first, then a manager that is told to set the cluster up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_manager_takes_over_what_the_manifests_installed() -> Result<()> {
+    let (plane, manager) = tokio::join!(ControlPlane::start(), Setup::new("manager").start());
+    let (plane, manager) = (plane?, manager?);
+    let (kubectl, api) = (plane.kubectl()?, manager.api(None)?);
+    let folder = repository().join("deploy/k8s/install/cluster").display().to_string();
+    kubectl.stdout(&format!("apply --server-side -k {folder}")).await?;
+    kubectl.stdout(&format!("create -f {folder}/policy.yaml")).await?;
+    let cluster = scenario::register(&api, "manifests", &plane.kubeconfig_text()?).await?;
+    bootstrapped(&api, &cluster).await
+}
+
+/// The set-up of the cluster succeeded, and does when it is repeated.
+async fn bootstrapped(api: &Api, cluster: &str) -> Result<()> {
+    let shown = api.get(&format!("/v1/clusters/{cluster}")).await?.expect(200)?;
+    ensure!(shown.phase() != "Degraded", "{}", shown.text);
+    api.post(&format!("/v1/platform/bootstrap?clusterID={cluster}"), &json!({"InstallAdmission": true}))
+        .await?
+        .expect(200)?;
+    let shown = api.get(&format!("/v1/clusters/{cluster}")).await?.expect(200)?;
+    ensure!(shown.phase() != "Degraded", "{}", shown.text);
     Ok(())
 }

@@ -18,16 +18,37 @@ fn compose() -> Result<Value> {
     serde_saphyr::from_str(&text).context("compose.yaml")
 }
 
-/// `${NAME:-default}` in a text, as (name, default).
-fn variables(text: &str) -> Vec<(String, String)> {
-    let parts = text.split("${").skip(1).filter_map(|rest| rest.split_once('}'));
-    parts.filter_map(|(inside, _)| inside.split_once(":-")).map(|(name, value)| (name.into(), value.into())).collect()
+/// The innermost `${NAME:-default}` of a text: where it is, its name, its default.
+fn variable(text: &str) -> Option<(std::ops::Range<usize>, &str, &str)> {
+    let end = text.find('}')?;
+    let start = text.get(..end)?.rfind("${")?;
+    let (name, default) = text.get(start + 2..end)?.split_once(":-")?;
+    Some((start..end + 1, name, default))
+}
+
+/// The text with every default in place, and the names of the variables.
+fn expanded(text: &str) -> (String, BTreeSet<String>) {
+    let (mut text, mut names) = (text.to_owned(), BTreeSet::new());
+    while let Some((place, name, default)) = variable(&text) {
+        names.insert(name.to_owned());
+        let default = default.to_owned();
+        text.replace_range(place, &default);
+    }
+    (text, names)
 }
 
 fn filled(text: &str) -> String {
-    variables(text)
-        .into_iter()
-        .fold(text.to_owned(), |text, (name, value)| text.replace(&format!("${{{name}:-{value}}}"), &value))
+    expanded(text).0
+}
+
+/// Every string in a value.
+fn texts(value: &Value) -> Vec<&str> {
+    match value {
+        Value::String(text) => vec![text],
+        Value::Array(all) => all.iter().flat_map(texts).collect(),
+        Value::Object(all) => all.values().flat_map(texts).collect(),
+        _ => Vec::new(),
+    }
 }
 
 #[test]
@@ -46,10 +67,15 @@ fn is_confined_and_every_variable_is_explained() -> Result<()> {
             let volume = mount.as_str().and_then(|text| text.split(':').next()).context("a volume")?;
             assert!(compose["volumes"].as_object().is_some_and(|all| all.contains_key(volume)), "{volume}");
         }
-        used.extend(variables(&service.to_string()).into_iter().map(|(name, _)| name));
+        used.extend(texts(service).iter().flat_map(|text| expanded(text).1));
         let environment = service["environment"].as_object().context("environment")?;
         used.extend(environment.iter().filter(|(_, value)| value.is_null()).map(|(name, _)| name.clone()));
     }
+    // What nobody built or pushed is in no cluster's reach: clusters get the very image that runs here, unless it has another name there.
+    let (manager, image) = (&services["manager"], format!("ghcr.io/kubeop/kubeop:{}", env!("CARGO_PKG_VERSION")));
+    assert_eq!(manager["image"], format!("${{KUBEOP_IMAGE:-{image}}}"));
+    let operator = &manager["environment"]["KUBEOP_OPERATOR_IMAGE"];
+    assert_eq!(*operator, format!("${{KUBEOP_OPERATOR_IMAGE:-${{KUBEOP_IMAGE:-{image}}}}}"));
     let ports: Vec<String> = services["manager"]["ports"]
         .as_array()
         .context("ports")?

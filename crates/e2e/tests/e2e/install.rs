@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use e2e::control_plane::ControlPlane;
+use e2e::helm::{Helm, chart};
 use e2e::kubectl::Kubectl;
 use e2e::kubeop::Setup;
 use e2e::scenario::{self, PATIENCE};
@@ -106,6 +107,89 @@ async fn uninstalling_leaves_what_others_use() -> Result<()> {
     let again = scenario::register(&api, "again", &plane.kubeconfig_text()?).await?;
     api.get(&format!("/v1/clusters/{again}")).await?.expect(200)?;
     Ok(())
+}
+
+/// A namespace goes only when nothing of others is in it, whatever kind that is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn uninstalling_takes_no_namespace_with_objects_of_others() -> Result<()> {
+    let (plane, manager) = tokio::join!(ControlPlane::start(), Setup::new("manager").start());
+    let (plane, manager) = (plane?, manager?);
+    let (kubectl, api) = (plane.kubectl()?, manager.api(None)?);
+    for (kind, foreign) in [
+        ("role", "create role theirs --verb=get --resource=pods"),
+        ("resourcequota", "create quota theirs --hard=pods=10"),
+        ("networkpolicy", ""),
+    ] {
+        let cluster = scenario::register(&api, &format!("with-{kind}"), &plane.kubeconfig_text()?).await?;
+        if foreign.is_empty() {
+            let policy = json!({
+                "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+                "metadata": {"name": "theirs", "namespace": "kubeop-system"}, "spec": {"podSelector": {}},
+            });
+            ensure!(kubectl.create(&policy).await?.ok, "a NetworkPolicy by kubectl");
+        } else {
+            kubectl.stdout(&format!("-n kubeop-system {foreign}")).await?;
+        }
+        api.delete(&format!("/v1/clusters/{cluster}?uninstall=true")).await?.expect(204)?;
+        until("nothing but the namespace", PATIENCE, async || {
+            let left = installed(&kubectl).await?;
+            Ok(Seen::when(left.iter().eq(["namespace/kubeop-system"]), (), format!("{left:?}")))
+        })
+        .await
+        .with_context(|| format!("with a {kind} of others"))?;
+        ensure!(kubectl.exists(&format!("-n kubeop-system {kind} theirs")).await?, "the {kind} is gone");
+        kubectl.stdout(&format!("-n kubeop-system delete {kind} theirs")).await?;
+    }
+    // What Kubernetes makes of itself, and events, hold no namespace.
+    let cluster = scenario::register(&api, "without", &plane.kubeconfig_text()?).await?;
+    let event = json!({
+        "apiVersion": "v1", "kind": "Event", "metadata": {"name": "theirs", "namespace": "kubeop-system"},
+        "involvedObject": {"kind": "Pod", "namespace": "kubeop-system", "name": "gone"}, "reason": "Gone", "type": "Normal",
+    });
+    ensure!(kubectl.create(&event).await?.ok, "an Event by kubectl");
+    api.delete(&format!("/v1/clusters/{cluster}?uninstall=true")).await?.expect(204)?;
+    gone(&kubectl).await
+}
+
+/// What Helm runs needs policy, certificate and lease: without these its webhook, which stays, would deny every pod of every project.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn uninstalling_leaves_a_cluster_of_helm_working() -> Result<()> {
+    let (plane, manager) = tokio::join!(ControlPlane::start(), Setup::new("manager").start());
+    let (plane, manager) = (plane?, manager?);
+    let Some(helm) = Helm::find(Some(&plane.kubeconfig()))? else { return Ok(()) };
+    let (kubectl, api) = (plane.kubectl()?, manager.api(None)?);
+    let (chart, release) = (chart().display().to_string(), "kubeop --namespace kubeop-system --create-namespace");
+    helm.stdout(&format!("install {release} {chart} --set manager.enabled=false")).await?;
+    let cluster = scenario::register(&api, "of-helm", &plane.kubeconfig_text()?).await?;
+    let meta = |name: &str, by: &str| json!({"name": name, "namespace": "kubeop-system", "labels": {"app.kubernetes.io/managed-by": by}});
+    let autoscaler = json!({
+        "minReplicas": 2, "maxReplicas": 5,
+        "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "kubeop-admission"},
+    });
+    for made in [
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": meta("kubeop-admission-tls", "kubeop-operator")}),
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": meta("kubeop-issuer-ca", "kubeop-operator")}),
+        json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": meta("kubeop-operator", "kubeop-operator"), "spec": {}}),
+        json!({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": meta("kubeop-admission", "theirs"), "spec": autoscaler}),
+    ] {
+        let ran = kubectl.create(&made).await?;
+        ensure!(ran.ok, "{made}: {}", ran.stderr);
+    }
+    let before = installed(&kubectl).await?;
+    ensure!(before.contains("configmap/kubeop-policy"), "{before:?}");
+
+    api.delete(&format!("/v1/clusters/{cluster}?uninstall=true")).await?.expect(204)?;
+    let after = installed(&kubectl).await?;
+    ensure!(before == after, "gone: {:?}", before.difference(&after));
+    let needed = ["secret kubeop-admission-tls", "secret kubeop-issuer-ca", "lease kubeop-operator"];
+    for what in needed.into_iter().chain(["hpa kubeop-admission"]) {
+        ensure!(kubectl.exists(&format!("-n kubeop-system {what}")).await?, "{what} is gone");
+    }
+    // The cluster is nobody's all the same.
+    let mark = r"get namespace kubeop-system -o jsonpath={.metadata.annotations.app\.kubeop\.io/instance}";
+    let mark = kubectl.stdout(mark).await?;
+    ensure!(mark.is_empty(), "still of {mark}");
+    helm.stdout("uninstall kubeop --namespace kubeop-system").await.map(drop)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

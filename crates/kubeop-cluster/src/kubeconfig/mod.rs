@@ -135,7 +135,13 @@ impl Kubeconfig {
 
     /// Whether the server is this machine's own loopback.
     pub fn is_loopback(&self) -> bool {
-        self.literal_address().is_some_and(|address| address.to_canonical().is_loopback())
+        let named = || self.host().eq_ignore_ascii_case("localhost");
+        self.literal_address().map_or_else(named, |address| address.to_canonical().is_loopback())
+    }
+
+    /// The server's address, where it is no machine's (`0.0.0.0`, `::`).
+    pub(crate) fn unspecified(&self) -> Option<IpAddr> {
+        self.literal_address().filter(IpAddr::is_unspecified)
     }
 
     /// Judges the server's address where the URL tells it: such a one never passes the resolver, which judges all others when they are connected to.

@@ -3,6 +3,7 @@
 //! Invariant: what is refused is refused with a sentence that names the key.
 
 use super::*;
+use crate::gateway;
 use base64::Engine;
 use std::fmt::Write;
 
@@ -265,6 +266,25 @@ fn a_loopback_server_reached_through_a_gateway_keeps_its_name() {
         ("https://host.docker.internal:6443/", Some("127.0.0.1"))
     );
     assert_eq!(local.rerouted("fd00::1").unwrap().host(), "fd00::1");
+    let loopback = |server: &str| {
+        let text = good().replace("10.0.0.1:6443", server);
+        Kubeconfig::parse(&text, Intake::default()).unwrap().is_loopback()
+    };
+    assert!(loopback("localhost:6443") && loopback("[::1]:6443"));
+    assert!(!loopback("localhost.example.com:6443") && !loopback("10.0.0.1:6443"));
+}
+
+#[test]
+fn a_server_at_every_address_is_on_loopback_where_there_is_a_gateway() {
+    for (written, host, shown) in [("0.0.0.0", "127.0.0.1", "0.0.0.0"), ("[::]", "::1", "::")] {
+        let text = good().replace("10.0.0.1:6443", &format!("{written}:6443"));
+        let far = Kubeconfig::parse(&text, Intake::default()).unwrap();
+        let near = gateway::local(&far, Some("host.docker.internal")).unwrap();
+        assert_eq!((near.host(), near.server().port_u16(), near.tls_server_name()), (host, Some(6443), Some(shown)));
+        assert!(near.is_loopback() && near.check_address(&AddressPolicy::default()).is_ok());
+        let refused = gateway::local(&far, None).unwrap().check_address(&AddressPolicy::default()).unwrap_err();
+        assert!(refused.message().contains("unspecified"), "{}", refused.message());
+    }
 }
 
 proptest::proptest! {

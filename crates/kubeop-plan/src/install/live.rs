@@ -1,17 +1,19 @@
 //! What a repeated installation keeps of the objects that are there.
 //!
-//! Invariant: the CA and the failure policy that the operator set, and replicas that an autoscaler or an administrator added, outlive it.
+//! Invariant: the CA and the failure policy that the operator set, and replicas that an autoscaler or an administrator added, outlive it; what the API
+//! server lets nobody change is not tried.
 
 use super::webhook;
 use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::scheduling::v1::PriorityClass;
 use kube::core::DynamicObject;
 use kubeop_core::{Error, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// Kinds of which something is kept.
-pub const KEPT: [&str; 2] = ["Deployment", "ValidatingWebhookConfiguration"];
+pub const KEPT: [&str; 3] = ["Deployment", "PriorityClass", "ValidatingWebhookConfiguration"];
 
 /// The object `wanted`, with what is kept of the live one.
 ///
@@ -24,6 +26,7 @@ pub fn keep_live(wanted: &DynamicObject, live: &DynamicObject) -> Result<Dynamic
             convert(&webhook::keep_live(convert(wanted)?, &live))
         }
         Some("Deployment") => convert(&keep_replicas(convert(wanted)?, &convert(live)?)),
+        Some("PriorityClass") => convert(&keep_priority(convert(wanted)?, &convert(live)?)),
         _ => Ok(wanted.clone()),
     }
 }
@@ -34,6 +37,13 @@ fn keep_replicas(mut wanted: Deployment, live: &Deployment) -> Deployment {
     if let Some(spec) = &mut wanted.spec {
         spec.replicas = spec.replicas.max(there);
     }
+    wanted
+}
+
+/// A chart's values, or an earlier release, may have said another priority.
+fn keep_priority(mut wanted: PriorityClass, live: &PriorityClass) -> PriorityClass {
+    wanted.value = live.value;
+    wanted.preemption_policy.clone_from(&live.preemption_policy);
     wanted
 }
 
@@ -48,19 +58,32 @@ mod tests {
     use kubeop_core::policy::RawPolicy;
     use serde_json::json;
 
-    #[test]
-    fn replicas_only_grow() {
+    fn of(kind: &str, name: &str) -> DynamicObject {
         let home = Home::Pods(Pods { image: "kubeop".to_owned(), admission: true });
         let (version, policy) = ("1".to_owned(), RawPolicy::default());
         let options = Options { version, home, policy, metrics_server: None, mocks: false };
-        let items = objects(&options).unwrap();
-        let of = |name: &str| {
-            let deployment = |object: &&DynamicObject| {
-                object.types.as_ref().unwrap().kind == "Deployment" && object.metadata.name.as_deref() == Some(name)
-            };
-            items.iter().map(|item| &item.object).find(deployment).unwrap().clone()
+        let is_it = |object: &DynamicObject| {
+            object.types.as_ref().unwrap().kind == kind && object.metadata.name.as_deref() == Some(name)
         };
-        let wanted = of("kubeop-admission");
+        objects(&options).unwrap().into_iter().map(|item| item.object).find(is_it).unwrap()
+    }
+
+    #[test]
+    fn a_priority_that_cannot_be_changed_stays() {
+        let wanted = of("PriorityClass", "kubeop-platform");
+        let mut live = wanted.clone();
+        live.data["value"] = json!(1_000_000);
+        live.data["preemptionPolicy"] = json!("Never");
+        let kept = keep_live(&wanted, &live).unwrap();
+        assert_eq!(kept.data["value"], 1_000_000);
+        assert_eq!(kept.data["preemptionPolicy"], "Never");
+        assert_eq!(kept.data["description"], wanted.data["description"]);
+        assert_eq!((kept.metadata, kept.types), (wanted.metadata, wanted.types));
+    }
+
+    #[test]
+    fn replicas_only_grow() {
+        let wanted = of("Deployment", "kubeop-admission");
         for (there, expected) in [(0, 2), (2, 2), (5, 5)] {
             let mut live = wanted.clone();
             live.data["spec"]["replicas"] = json!(there);

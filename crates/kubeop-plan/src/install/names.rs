@@ -13,7 +13,7 @@ pub const ADMISSION_ACCOUNT: &str = "kubeop-admission";
 pub const MANAGER: &str = "kubeop:manager";
 /// ClusterRole of the operator, and of its Roles.
 pub const OPERATOR: &str = "kubeop:operator";
-/// ClusterRole of admission, and of its Role.
+/// Role of admission.
 pub const ADMISSION: &str = "kubeop:admission";
 /// ClusterRole that the operator binds to itself in each project namespace.
 pub const OPERATOR_PROJECT: &str = "kubeop:operator-project";

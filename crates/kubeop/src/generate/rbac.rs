@@ -29,7 +29,12 @@ const DNS: &str = "kube-system";
 const KINDS: &str = "tenants, projects, apps, policies, dnsrecords, certificates (platform.kubeop.io)";
 
 const REASONS: &[Reason] = &[
-    (names::MANAGER, "", KINDS, "it writes what the database says and mirrors the status back"),
+    (
+        names::MANAGER,
+        "",
+        "tenants, projects, apps (platform.kubeop.io)",
+        "it writes what the database says and mirrors the status back",
+    ),
     (
         names::MANAGER,
         "",
@@ -152,8 +157,6 @@ const REASONS: &[Reason] = &[
     ),
     (names::OPERATOR, ACCESS, "serviceaccounts", "the accounts behind a project's kubeconfigs go with the project"),
     (names::OPERATOR, ACCESS, "secrets", "the Secrets that tokens are bound to go with the project"),
-    (names::ADMISSION, "", "namespaces", "whose project a namespace is"),
-    (names::ADMISSION, "", "projects, tenants, policies (platform.kubeop.io)", "what its decisions rest on"),
     (names::ADMISSION, SYSTEM, "secrets kubeop-admission-tls", "the certificate it serves"),
     (names::ADMISSION, SYSTEM, "configmaps kubeop-policy", "the platform policy in force"),
     (names::OPERATOR_PROJECT, "", "services, resourcequotas, limitranges", "the fence and an app's Service"),
@@ -219,10 +222,14 @@ pub(super) fn page() -> anyhow::Result<String> {
         let role = rights.cluster_roles.iter().find(|role| role.metadata.name.as_deref() == Some(name));
         role.and_then(|role| role.rules.clone()).with_context(|| format!("there is no ClusterRole {name}"))
     };
-    for (title, name) in [("Manager", names::MANAGER), ("Operator", names::OPERATOR), ("Admission", names::ADMISSION)] {
-        let account = name.replace(':', "-");
-        write!(page, "\n## {title}: ServiceAccount `{account}`\n\nIn the whole cluster (ClusterRole `{name}`):\n\n")?;
-        table(&mut page, &mut used, name, "", &cluster(name)?)?;
+    // The operator last: what follows is its too.
+    for (title, name) in [("Manager", names::MANAGER), ("Admission", names::ADMISSION), ("Operator", names::OPERATOR)] {
+        write!(page, "\n## {title}: ServiceAccount `{}`\n", name.replace(':', "-"))?;
+        // Admission has none: it is told all it judges.
+        if let Ok(rules) = cluster(name) {
+            write!(page, "\nIn the whole cluster (ClusterRole `{name}`):\n\n")?;
+            table(&mut page, &mut used, name, "", &rules)?;
+        }
         for role in rights.roles.iter().filter(|role| role.metadata.name.as_deref() == Some(name)) {
             let namespace = role.metadata.namespace.as_deref().unwrap_or_default();
             write!(page, "\nIn `{namespace}` (Role `{name}`):\n\n")?;

@@ -4,6 +4,7 @@
 
 pub(crate) mod admission;
 pub(crate) mod audit;
+pub(crate) mod backup;
 pub(crate) mod dev;
 pub(crate) mod healthcheck;
 pub(crate) mod host;

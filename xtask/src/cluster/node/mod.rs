@@ -40,9 +40,23 @@ const SETTINGS: [&str; 6] = [
     "vm.overcommit_memory",
     "vm.panic_on_oom",
 ];
-/// Directories of others in which containerd and the kubelet leave something, the inner ones first.
-const SHARED: [&str; 5] =
-    ["/run/containerd/s", "/run/containerd/fifo", "/run/containerd", "/var/log/containers", "/var/log/pods"];
+/// Places of others in which containerd and the kubelet leave something, the inner ones first.
+const SHARED: [&str; 11] = [
+    "/run/containerd/s",
+    "/run/containerd/fifo",
+    "/run/containerd",
+    "/var/log/containers",
+    "/var/log/pods",
+    RESULTS,
+    "/var/lib/cni",
+    // The kubelet has no option for these.
+    "/var/lib/kubelet/device-plugins/kubelet.sock",
+    "/var/lib/kubelet/device-plugins/kubelet_internal_checkpoint",
+    "/var/lib/kubelet/device-plugins",
+    "/var/lib/kubelet",
+];
+/// Where containerd's CNI keeps what a pod's network was made of, which it has no option for either.
+const RESULTS: &str = "/var/lib/cni/results";
 /// Where CNI plugins are: Debian's place, then everybody else's.
 const PLUGINS: [&str; 2] = ["/usr/lib/cni", "/opt/cni/bin"];
 
@@ -82,7 +96,13 @@ pub(crate) fn prepare(directory: &WorkDir, programs: &Programs) -> Result<()> {
     let cgroup = cgroup(directory.path());
     leftovers::note(
         directory.path(),
-        &Outside { cgroup: &cgroup, interface: network::INTERFACE, settings: &SETTINGS, shared: &SHARED },
+        &Outside {
+            cgroup: &cgroup,
+            interface: network::INTERFACE,
+            settings: &SETTINGS,
+            shared: &SHARED,
+            records: RESULTS,
+        },
     )?;
     make_cgroup(&cgroup)?;
     network::create(&directory.file("netns"))?;

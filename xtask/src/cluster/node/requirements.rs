@@ -4,6 +4,9 @@
 
 use std::{
     fmt,
+    fs::{self, OpenOptions},
+    io::Write as _,
+    os::unix::fs::OpenOptionsExt as _,
     path::Path,
     process::{Command, Stdio},
 };
@@ -106,7 +109,7 @@ fn kernel() -> Result<()> {
             .stderr(Stdio::null())
             .status();
     }
-    let systems = std::fs::read_to_string("/proc/filesystems").context("cannot read /proc/filesystems")?;
+    let systems = fs::read_to_string("/proc/filesystems").context("cannot read /proc/filesystems")?;
     if !systems.lines().any(|line| line.trim_end().ends_with("\toverlay")) {
         bail!("there is no overlay file system");
     }
@@ -121,12 +124,38 @@ pub(crate) fn install_if(wished: bool) -> Result<Result<(), Reason>> {
         {
             progress::note(&format!("installing {}", packages.join(" ")));
             apt(&["update", "-q"])?;
+            let _quiet = NoServices::begin();
             let mut arguments = vec!["install", "-y", "-q", "--no-install-recommends"];
             arguments.extend(packages);
             apt(&arguments)?;
             Ok(available())
         }
         outcome => Ok(outcome),
+    }
+}
+
+/// Debian's way to say that packages start no services: nginx is taken for its program alone, and containerd is started by us.
+const SERVICES: &str = "/usr/sbin/policy-rc.d";
+
+/// While it lives, no service is started; a policy that is there already stays as it is.
+struct NoServices {
+    made: bool,
+}
+
+impl NoServices {
+    fn begin() -> Self {
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o755).open(SERVICES);
+        // Where it cannot be made, apt-get will say why nothing can be.
+        Self { made: file.is_ok_and(|mut file| file.write_all(b"#!/bin/sh\nexit 101\n").is_ok()) }
+    }
+}
+
+impl Drop for NoServices {
+    fn drop(&mut self) {
+        if self.made {
+            // Gone already is as good.
+            let _ = fs::remove_file(SERVICES);
+        }
     }
 }
 

@@ -7,10 +7,10 @@ use crate::install::names;
 use crate::policy;
 use kubeop_crds::GROUP;
 
-/// Its kinds in full; the rest for looking.
+/// The kinds it writes in full; the rest for looking.
 pub(super) fn cluster() -> Vec<PolicyRule> {
     vec![
-        rule(GROUP, &["tenants", "projects", "apps", "policies", "dnsrecords", "certificates"], &WRITE),
+        rule(GROUP, &["tenants", "projects", "apps"], &WRITE),
         rule(GROUP, &["projects"], &[names::BYPASS]),
         rule("", &["namespaces"], &["get", "list"]),
         rule("", &["nodes"], &["get", "list"]),

@@ -59,16 +59,18 @@ pub fn all() -> Rights {
     let processes = [
         (names::MANAGER, names::MANAGER_ACCOUNT, manager::cluster(), manager::system(), manager::access()),
         (names::OPERATOR, names::OPERATOR_ACCOUNT, operator::cluster(), operator::system(), operator::access()),
-        (names::ADMISSION, names::ADMISSION_ACCOUNT, admission::cluster(), admission::system(), Vec::new()),
+        (names::ADMISSION, names::ADMISSION_ACCOUNT, Vec::new(), admission::system(), Vec::new()),
     ];
     let mut rights = Rights::default();
     for (name, account, cluster, system, access) in processes {
-        rights.cluster_roles.push(cluster_role(name, cluster));
-        rights.cluster_role_bindings.push(ClusterRoleBinding {
-            metadata: meta(name, None),
-            role_ref: role_ref("ClusterRole", name),
-            subjects: Some(vec![subject(account)]),
-        });
+        if !cluster.is_empty() {
+            rights.cluster_roles.push(cluster_role(name, cluster));
+            rights.cluster_role_bindings.push(ClusterRoleBinding {
+                metadata: meta(name, None),
+                role_ref: role_ref("ClusterRole", name),
+                subjects: Some(vec![subject(account)]),
+            });
+        }
         for (namespace, rules) in [(SYSTEM_NAMESPACE, system), (ACCESS_NAMESPACE, access)] {
             if !rules.is_empty() {
                 rights.push_role(name, namespace, account, rules);
