@@ -18,7 +18,7 @@ const HEAD: Duration = Duration::from_mins(1);
 const IDLE: Duration = Duration::from_secs(30);
 /// Between two pieces of a watch: above the 290 s after which the server ends it.
 const WATCH_IDLE: Duration = Duration::from_secs(310);
-/// The largest ordinary answer: a page of 500 objects of the API server's largest size would not fit, one of ordinary objects does many times.
+/// The largest ordinary answer: a page of 50 objects of the API server's largest size (1.5 MiB) fits, of which lists are made.
 const LARGEST: usize = 128 * 1024 * 1024;
 
 #[derive(Clone)]
