@@ -25,6 +25,7 @@ mod patch;
 #[expect(dead_code, reason = "the store's own tests use all of it")]
 mod pg_proxy;
 mod receiver;
+mod sizes;
 mod sync;
 mod tokens;
 mod tolerance;
