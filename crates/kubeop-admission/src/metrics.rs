@@ -19,6 +19,8 @@ pub enum Rule {
     Network,
     /// Host names of Apps are usable.
     Hosts,
+    /// Apps are not too large.
+    Size,
     /// The canary, always denied.
     Canary,
     /// The platform policy is known.
@@ -34,6 +36,7 @@ impl Rule {
             Self::Images => "images",
             Self::Network => "network",
             Self::Hosts => "hosts",
+            Self::Size => "size",
             Self::Canary => "canary",
             Self::Policy => "policy",
             Self::Review => "review",

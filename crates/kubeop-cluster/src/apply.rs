@@ -176,8 +176,8 @@ pub async fn live(client: &Client, target: &Target) -> Result<Option<Live>> {
     found.map(|object| Live::new(target.kind, object)).transpose()
 }
 
-/// Objects of a page: a few MiB with their managed fields.
-const PAGE: u32 = 250;
+/// Objects of a page: some MiB, and far from what the client reads at most also where each is as large as a cluster stores any.
+pub(crate) const PAGE: u32 = 50;
 
 /// Reads a page of the objects of a kind that a manager wrote, beginning at the `token` of the page before; with the token of the next.
 pub async fn list(client: &Client, kind: Kind, token: Option<&str>) -> Result<(Vec<Live>, Option<String>)> {

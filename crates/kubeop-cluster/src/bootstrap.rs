@@ -4,6 +4,7 @@
 //! (`caBundle`, `failurePolicy`) is never reset; nothing of another instance of kubeOP, nor of Helm, is touched.
 
 use crate::error::{Doing, is_conflict, is_gone};
+use futures::future::BoxFuture;
 use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -83,9 +84,20 @@ pub(crate) fn managed_by(object: &impl ResourceExt) -> Option<&str> {
 
 /// Applies the items in the order given, waiting for definitions before what comes after them, and marks the cluster as `instance`'s.
 pub async fn install(client: &Client, items: &[Item], instance: InstanceId) -> Result<Report> {
+    install_while(client, items, instance, || Box::pin(async { Ok(()) })).await
+}
+
+/// The same as long as `is_wanted` says so, which is asked before each object: none is written after its first error, which is returned.
+pub async fn install_while<'a>(
+    client: &Client,
+    items: &[Item],
+    instance: InstanceId,
+    is_wanted: impl Fn() -> BoxFuture<'a, Result<()>>,
+) -> Result<Report> {
     let mut report = Report::default();
     let mut unserved: Vec<String> = Vec::new();
     for item in items {
+        is_wanted().await?;
         let kind = kind(&item.object)?;
         if kind.kind != CRD && !unserved.is_empty() {
             established(client, &std::mem::take(&mut unserved)).await?;

@@ -3,7 +3,7 @@
 //! Invariant: after `Synced` of a kind the events seen so far are its whole state; a deletion during a broken watch comes as `Gone` after the next
 //! list, and no event is ever made up from a partial list.
 
-use crate::apply::{Kind, Live, Target};
+use crate::apply::{Kind, Live, PAGE, Target};
 use crate::error::from_kube;
 use futures::stream::{BoxStream, select_all};
 use futures::{Stream, StreamExt};
@@ -47,7 +47,8 @@ fn follow(client: Client, kind: Kind) -> BoxStream<'static, Event> {
     let api: Api<DynamicObject> = Api::all_with(client, &kind.resource());
     let config = watcher::Config::default()
         .labels(&format!("{}={}", labels::MANAGED_BY, labels::MANAGER))
-        .timeout(WATCH_SECONDS);
+        .timeout(WATCH_SECONDS)
+        .page_size(PAGE);
     let mut known = Known::new(kind);
     watcher(api, config).default_backoff().map(move |event| futures::stream::iter(known.take(event))).flatten().boxed()
 }

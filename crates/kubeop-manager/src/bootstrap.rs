@@ -1,11 +1,14 @@
 //! Setting kubeOP up on a cluster with the registered credential, and taking it away again.
 //!
-//! Invariant: idempotent; a failure is recorded with the cluster and tried again, it never loses the cluster.
+//! Invariant: idempotent; a failure is recorded with the cluster and tried again, it never loses the cluster, nor stops one that was set up before.
+//! Of one cluster at most one of this process installs or removes; nothing is installed where the row says that it is being removed.
 
 use crate::api::policy;
 use crate::state::Manager;
 use crate::sync::objects;
+use futures::future::BoxFuture;
 use kubeop_cluster::{bootstrap, uninstall};
+use kubeop_core::id::ClusterId;
 use kubeop_core::policy::RawPolicy;
 use kubeop_core::{Error, Result};
 use kubeop_plan::install::{self, Home, MetricsServer, Options, Pods};
@@ -39,7 +42,7 @@ pub async fn run(manager: &Manager, row: &Cluster) -> Option<Installed> {
 /// Notes with the cluster that its set-up failed, and why.
 pub async fn record_failure(manager: &Manager, row: &Cluster, error: &Error) {
     tracing::warn!(cluster = %row.name, error = %error.chain(), "failed to set the cluster up");
-    if let Err(lost) = record(manager, row, BootstrapState::Failed, Some(error.message())).await {
+    if let Err(lost) = record_failed(manager, row, error).await {
         tracing::warn!(cluster = %row.name, error = %lost.chain(), "failed to record a failed set-up");
     }
 }
@@ -55,6 +58,8 @@ pub enum MetricsWanted {
 
 /// Sets a cluster up; the error says what failed.
 pub async fn attempt(manager: &Manager, row: &Cluster, metrics: MetricsWanted) -> Result<Installed> {
+    let _alone = manager.clusters.alone(row.id).await;
+    let row = &still_wanted(manager, row.id).await?;
     let installing = async {
         let connection = manager.clusters.get(&manager.store, row).await?;
         let home = match &manager.host {
@@ -72,7 +77,9 @@ pub async fn attempt(manager: &Manager, row: &Cluster, metrics: MetricsWanted) -
         let policy = policy::current(&mut manager.store.read().await?.conn()).await?.raw;
         let version = manager.config.build.version.clone();
         let options = Options { version, home, policy, metrics_server: server, mocks: row.with_mocks };
-        let report = bootstrap::install(&connection.registered, &install::objects(&options)?, manager.instance).await?;
+        let items = install::objects(&options)?;
+        let is_wanted = || Box::pin(async { still_wanted(manager, row.id).await.map(drop) }) as BoxFuture<'_, _>;
+        let report = bootstrap::install_while(&connection.registered, &items, manager.instance, is_wanted).await?;
         if let Some(host) = &manager.host {
             host.start(row.id, &connection.kubeconfig, row.install_admission).await?;
         }
@@ -83,18 +90,26 @@ pub async fn attempt(manager: &Manager, row: &Cluster, metrics: MetricsWanted) -
             .map_err(|_| Error::unavailable(format!("the set-up did not end within {} s", LIMIT.as_secs())))??,
         () = manager.shutdown.cancelled() => return Err(Error::unavailable("this process is shutting down")),
     };
-    record(manager, row, BootstrapState::Done, None).await?;
+    record_done(manager, row).await?;
     Ok(installed)
 }
 
-/// Brings a cluster that was set up by an earlier run up to date: in `kubeop dev` its webhook's address changes with every start and the roles run
-/// here; elsewhere a new version of the manager brings new objects, if `KUBEOP_BOOTSTRAP_ON_START` says so.
-pub async fn resume(manager: &Manager, row: &Cluster) -> Result<()> {
-    attempt(manager, row, MetricsWanted::AsItIs).await.map(|_| ())
+/// The cluster's row as it is now, unless it is gone or going.
+async fn still_wanted(manager: &Manager, id: ClusterId) -> Result<Cluster> {
+    match cluster::get(&mut manager.store.read().await?.conn(), id).await? {
+        Some(row) if row.bootstrap_state != BootstrapState::Removing => Ok(row),
+        Some(row) => Err(going(&row)),
+        None => Err(Error::not_found(format!("there is no cluster {id}"))),
+    }
 }
 
-/// Removes what was installed, and tells what had to stay because others use it.
+fn going(row: &Cluster) -> Error {
+    Error::conflict(format!("kubeOP is being removed from cluster {:?}", row.name.as_str()))
+}
+
+/// Removes what was installed from a cluster that is marked as being removed, and tells what had to stay because others use it.
 pub async fn remove(manager: &Manager, row: &Cluster) -> Result<Vec<String>> {
+    let _alone = manager.clusters.alone(row.id).await;
     let connection = manager.clusters.get(&manager.store, row).await?;
     if let Some(host) = &manager.host {
         host.stop(row.id).await;
@@ -117,17 +132,24 @@ fn metrics_server(manager: &Manager) -> MetricsServer {
     manager.config.metrics_server.clone()
 }
 
-async fn record(manager: &Manager, row: &Cluster, state: BootstrapState, message: Option<&str>) -> Result<()> {
+async fn record_done(manager: &Manager, row: &Cluster) -> Result<()> {
+    let now = manager.clock.now();
     let mut tx = manager.store.begin().await?;
-    let _ = cluster::set_bootstrap(&mut tx.conn(), row.id, state, message).await?;
-    if state == BootstrapState::Done {
-        // Bootstrap puts a first ConfigMap where there is none; the policy in force follows, also after somebody deleted it.
-        objects::mark_policy(&mut tx.conn(), row.id, manager.clock.now()).await?;
+    if !cluster::set_bootstrap(&mut tx.conn(), row.id, BootstrapState::Done, None).await? {
+        return Err(going(row));
     }
-    cluster_object::wake_all(&mut tx.conn(), row.id, manager.clock.now()).await?;
+    // Bootstrap puts a first ConfigMap where there is none; the policy in force follows, also after somebody deleted it.
+    objects::mark_policy(&mut tx.conn(), row.id, now).await?;
+    cluster_object::wake_all(&mut tx.conn(), row.id, now).await?;
     tx.commit().await?;
-    if state == BootstrapState::Done {
-        manager.wake.anew(row.id);
-    }
+    manager.wake.anew(row.id);
     Ok(())
+}
+
+async fn record_failed(manager: &Manager, row: &Cluster, error: &Error) -> Result<()> {
+    let mut tx = manager.store.begin().await?;
+    if cluster::fail_bootstrap(&mut tx.conn(), row.id, error.message()).await? {
+        cluster_object::wake_all(&mut tx.conn(), row.id, manager.clock.now()).await?;
+    }
+    Ok(tx.commit().await?)
 }

@@ -14,7 +14,7 @@ use kubeop_store::cluster::{self, Cluster, Sealed};
 use kubeop_store::{Conn, Store};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, OwnedMutexGuard};
 
 /// What is needed to talk to one cluster.
 pub struct Connection {
@@ -42,12 +42,16 @@ pub struct Clusters {
     policy: AddressPolicy,
     gateway: Option<String>,
     open: Mutex<HashMap<ClusterId, Arc<Connection>>>,
+    installing: Mutex<HashMap<ClusterId, Arc<Alone>>>,
 }
+
+/// Who installs on a cluster, or removes from it.
+type Alone = tokio::sync::Mutex<()>;
 
 impl Clusters {
     /// No connections yet. `policy`: the addresses servers may have; `gateway`: where loopback servers are looked for if loopback does not answer.
     pub fn new(keyring: Keyring, policy: AddressPolicy, gateway: Option<String>) -> Self {
-        Self { keyring, policy, gateway, open: Mutex::new(HashMap::new()) }
+        Self { keyring, policy, gateway, open: Mutex::default(), installing: Mutex::default() }
     }
 
     /// The keyring.
@@ -97,6 +101,13 @@ impl Clusters {
     /// Forgets the connection to a cluster.
     pub fn forget(&self, id: ClusterId) {
         self.lock().remove(&id);
+        self.installing.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+    }
+
+    /// Waits until nobody in this process installs on a cluster or removes from it; nobody else does until the guard is dropped.
+    pub async fn alone(&self, id: ClusterId) -> OwnedMutexGuard<()> {
+        let turn = Arc::clone(self.installing.lock().unwrap_or_else(PoisonError::into_inner).entry(id).or_default());
+        turn.lock_owned().await
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ClusterId, Arc<Connection>>> {

@@ -127,6 +127,13 @@ impl From<StoreError> for Error {
     }
 }
 
+/// Whether an error is the database's, whatever it was turned into on its way.
+pub fn is_of_database(error: &Error) -> bool {
+    let first = std::error::Error::source(error);
+    std::iter::successors(first, |cause| cause.source())
+        .any(|cause| cause.is::<sqlx::Error>() || cause.is::<StoreError>())
+}
+
 /// What an insertion came to. A clash is no error: the transaction stays usable, so that the caller can name what is in the way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "nothing was written if it is taken"]
@@ -180,6 +187,14 @@ mod tests {
         assert!(error.chain().contains("SELECT secret"));
         let error = Error::from(StoreError::from(sqlx::Error::PoolTimedOut));
         assert_eq!((error.kind(), error.message()), (ErrorKind::Unavailable, "the database is not available"));
+    }
+
+    #[test]
+    fn what_the_database_did_is_told_from_the_rest() {
+        for error in [StoreError::from(sqlx::Error::PoolTimedOut), StoreError::Database(sqlx::Error::RowNotFound)] {
+            assert!(is_of_database(&Error::from(error)));
+        }
+        assert!(!is_of_database(&Error::unavailable("the API server does not answer in time")));
     }
 
     #[test]

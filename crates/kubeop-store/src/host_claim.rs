@@ -68,7 +68,12 @@ pub async fn release(c: &mut Conn<'_>, app_id: AppId, host: &str) -> Result<bool
 
 /// Gives up all hosts of an app.
 pub async fn release_all(c: &mut Conn<'_>, app_id: AppId) -> Result<()> {
-    let q = sql!("DELETE FROM host_claim WHERE app_id = $1");
+    let q = c.pick(
+        // Locked in order first: a DELETE alone takes rows as it finds them.
+        sql!(pg: "WITH locked AS MATERIALIZED (SELECT host FROM host_claim WHERE app_id = $1 ORDER BY host FOR UPDATE) \
+              DELETE FROM host_claim USING locked WHERE host_claim.host = locked.host AND app_id = $1"),
+        sql!(sqlite: "DELETE FROM host_claim WHERE app_id = $1"),
+    );
     on!(c, x => sqlx::query(q).bind(app_id.0).execute(x).await.map(|_| ()))?;
     Ok(())
 }

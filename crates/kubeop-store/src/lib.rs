@@ -38,7 +38,7 @@ pub mod usage;
 
 pub use column::{Dec, Ts};
 pub use conn::{Conn, Read, Tx};
-pub use error::{Inserted, Result, StoreError, Taken};
+pub use error::{Inserted, Result, StoreError, Taken, is_of_database};
 pub use migrations::{Schema, fingerprint as schema_fingerprint, newest as newest_schema};
 pub use page::{Filter, Page};
 pub use store::{Options, Store};

@@ -1,6 +1,6 @@
 //! The platform policy: one row.
 //!
-//! Invariant: each replacement raises the version by one.
+//! Invariant: each replacement raises the version by one; nothing lowers it.
 
 use crate::column::Ts;
 use crate::{Conn, Result, on, sql};
@@ -68,4 +68,19 @@ pub async fn put(
         .bind(expected)
         .fetch_optional(x)
         .await)?)
+}
+
+/// The furthest that a version is raised to what a cluster claims to hold: a cluster cannot use versions up.
+const FURTHEST: i64 = 1_000_000;
+
+/// Gives the policy as it is a later version than `held`, if that is later than its own; whether it was.
+pub async fn outrun(c: &mut Conn<'_>, held: i64) -> Result<bool> {
+    let q = sql!("UPDATE platform_policy SET version = $1 WHERE id = 1 AND version < $1 - 1 AND version > $1 - 1 - $2");
+    let rows = on!(c, x => sqlx::query(q)
+        .bind(held.saturating_add(1))
+        .bind(FURTHEST)
+        .execute(x)
+        .await
+        .map(|done| done.rows_affected()))?;
+    Ok(rows == 1)
 }

@@ -1,4 +1,4 @@
-//! Apps: their images and hooks come from the allow-list, their host names are usable.
+//! Apps: they are not too large, their images and hooks come from the allow-list, their host names are usable.
 //!
 //! Invariant: the sentence is the one the REST API gives. Pods are judged again when they are made; this one only comes earlier.
 
@@ -6,13 +6,14 @@ use super::{Operation, read};
 use crate::metrics::Rule;
 use kubeop_core::name::Host;
 use kubeop_core::policy::PlatformPolicy;
+use kubeop_plan::app::check_size;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 type Denial = (Rule, String);
 
-/// Judges images and hosts of `object`, on update if its spec changed.
+/// Judges size, images and hosts of `object`, on update if its spec changed.
 pub(super) fn judge(policy: &PlatformPolicy, operation: Operation<'_>, object: &RawValue) -> Result<(), Denial> {
     let unread = |why: String| (Rule::Review, why);
     let object: App = read(object).map_err(unread)?;
@@ -31,7 +32,10 @@ struct App {
 }
 
 fn check(policy: &PlatformPolicy, spec: &Value) -> Result<(), Denial> {
-    let image = at(spec, "spec", "delivery").and_then(|delivery| at(delivery, "spec.delivery", "image"))?;
+    let delivery = at(spec, "spec", "delivery")?;
+    let has_manifests = !at(delivery, "spec.delivery", "raw")?.is_null();
+    check_size(spec, has_manifests).map_err(|error| (Rule::Size, error.message().to_owned()))?;
+    let image = at(delivery, "spec.delivery", "image")?;
     match image {
         Value::Null => {}
         Value::String(_) => check_image(policy, "spec.delivery.image", image)?,

@@ -242,7 +242,14 @@ fn check_token(token: &str) -> Result<()> {
 
 /// Checks a server URL (also the `publicServer` of a cluster): https, a host, nothing hidden in it.
 pub fn parse_server(text: &str) -> Result<Uri> {
-    let refuse = |why: &str| Error::invalid(format!("server {:?}: {why}", kubeop_core::id::shorten(text)));
+    // Never quoted with an '@': the part before it may be a password.
+    let shown =
+        if text.contains('@') { "server".to_owned() } else { format!("server {:?}", kubeop_core::id::shorten(text)) };
+    let refuse = |why: &str| Error::invalid(format!("{shown}: {why}"));
+    let authority = text.split_once("://").map_or(text, |(_, rest)| rest).split('/').next().unwrap_or_default();
+    if authority.contains('@') {
+        return Err(Error::invalid("server: user information in the URL is not allowed"));
+    }
     if text.contains(['#', '?']) {
         return Err(refuse("a URL without query and fragment is needed"));
     }
@@ -255,12 +262,15 @@ pub fn parse_server(text: &str) -> Result<Uri> {
         Some("http") => return Err(refuse("http is refused: credentials need https")),
         _ => return Err(refuse("an https:// URL is needed")),
     }
-    // Never quoted: the part before '@' may be a password.
-    if uri.authority().is_none_or(|authority| authority.as_str().contains('@')) {
-        return Err(Error::invalid("server: user information in the URL is not allowed"));
-    }
     if uri.host().is_none_or(str::is_empty) {
         return Err(refuse("a host is needed"));
+    }
+    // What is no port would be taken for none, and so for 443.
+    let after_host = authority.rsplit(']').next().unwrap_or_default();
+    if let Some((_, port)) = after_host.split_once(':')
+        && !port.parse::<u16>().is_ok_and(|port| port > 0)
+    {
+        return Err(refuse("a port from 1 to 65535 is needed after the colon"));
     }
     let literal = host(&uri).parse::<IpAddr>();
     if uri.host().is_some_and(|host| host.starts_with('[')) && !literal.as_ref().is_ok_and(IpAddr::is_ipv6) {

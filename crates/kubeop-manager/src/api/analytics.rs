@@ -1,6 +1,6 @@
 //! `GET /v1/analytics/summary`.
 //!
-//! Invariant: apps are counted by a scan in pages, so that memory stays bounded.
+//! Invariant: apps are counted by a scan in pages, of which only what is counted is read, so that memory stays bounded.
 
 use crate::auth::caller::Caller;
 use crate::auth::permission::ReadAnalytics;
@@ -10,7 +10,6 @@ use crate::http::params::NoQuery;
 use kubeop_api::platform::AnalyticsSummary;
 use kubeop_core::image::ImageRef;
 use kubeop_store::{app, cluster, project, tenant};
-use serde_json::Value;
 use std::collections::BTreeMap;
 
 const PAGE: u32 = 1000;
@@ -22,14 +21,12 @@ pub async fn summary(caller: Caller<ReadAnalytics>, _: NoQuery) -> ApiResult<Fou
     let mut registry_hosts: BTreeMap<String, u64> = BTreeMap::new();
     let mut after = None;
     loop {
-        let page = app::specs(&mut read.conn(), after, PAGE).await?;
+        let page = app::deliveries(&mut read.conn(), after, PAGE).await?;
         let Some(last) = page.last() else { break };
         after = Some((last.tenant_id, last.id));
-        for row in &page {
-            let Some(delivery) = row.spec.get("delivery") else { continue };
-            let kind = delivery.get("kind").and_then(Value::as_str).unwrap_or("unknown");
-            *delivery_kinds.entry(kind.to_owned()).or_default() += 1;
-            if let Some(image) = image_of(delivery)
+        for row in page {
+            *delivery_kinds.entry(row.kind.unwrap_or_else(|| "unknown".to_owned())).or_default() += 1;
+            if let Some(image) = row.image.as_deref()
                 && let Ok(image) = ImageRef::parse(image)
             {
                 *registry_hosts.entry(image.registry().to_owned()).or_default() += 1;
@@ -44,9 +41,4 @@ pub async fn summary(caller: Caller<ReadAnalytics>, _: NoQuery) -> ApiResult<Fou
         projects: project::count(&mut read.conn()).await?,
         apps: app::count(&mut read.conn()).await?,
     }))
-}
-
-fn image_of(delivery: &Value) -> Option<&str> {
-    let image = delivery.get("image")?;
-    image.as_str().or_else(|| image.get("ref")?.as_str())
 }

@@ -1,6 +1,7 @@
 //! From what the sync knows of an entity to the `status` of an answer.
 //!
-//! Invariant: `Ready` is said only of what the cluster reported ready for the version that was last asked for.
+//! Invariant: `Ready` is said only of what the cluster reported ready for the version that was last asked for. Why a cluster is not set up or does not
+//! answer (its addresses, what our processes met there) is the platform team's to know, who see it with the cluster; tenants read this.
 
 use jiff::Timestamp;
 use kubeop_api::resource::{Condition, Phase, Status};
@@ -41,10 +42,10 @@ fn phase(
         return (Phase::Deleting, error.unwrap_or_default());
     }
     if !cluster.bootstrapped {
-        return (Phase::Pending, format!("the cluster is not set up yet: {}", cluster.message));
+        return (Phase::Pending, "the cluster is not set up yet".to_owned());
     }
     if !cluster.reachable {
-        return (Phase::Unreachable, format!("the cluster does not answer: {}", cluster.message));
+        return (Phase::Unreachable, "the cluster does not answer".to_owned());
     }
     // An error beside a version that arrived is an older attempt's.
     if let Some(error) = error.filter(|_| !synced) {

@@ -111,6 +111,7 @@ fn happened(action: &'static str) -> &'static str {
         "bootstrap" => "bootstrapped",
         "autoscale" => "autoscaled",
         "replay" => "replayed",
+        "uninstall" => "uninstalling",
         other => other,
     }
 }

@@ -18,6 +18,7 @@ mod repair;
 pub mod settle;
 mod throttle;
 mod turns;
+mod upgrade;
 mod wake;
 mod worker;
 mod write;

@@ -6,12 +6,11 @@
 use crate::state::Manager;
 use jiff::{SignedDuration, Timestamp};
 use kubeop_core::Result;
-use kubeop_core::authz::system_scope;
-use kubeop_core::id::{AppId, ClusterId, ProjectId};
+use kubeop_core::id::{AppId, ClusterId};
 use kubeop_store::cluster_object::{self, ClusterObject, ObjectKind, lock_order};
 use kubeop_store::{Conn, app};
 use serde_json::Value;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use uuid::Uuid;
 
 /// How long a namespace that is not there yet is waited for, at first and at most.
@@ -35,7 +34,7 @@ pub(super) async fn ready(manager: &Manager, id: ClusterId, due: Vec<ClusterObje
     let now = manager.clock.now();
     let mut tx = manager.store.begin().await?;
     for row in &wait {
-        let _ = cluster_object::postpone(&mut tx.conn(), row.key(), row.wanted, now + pause(now, row)).await?;
+        let _ = cluster_object::postpone(&mut tx.conn(), row, now + pause(now, row)).await?;
     }
     tx.commit().await?;
     Ok(go)
@@ -43,8 +42,7 @@ pub(super) async fn ready(manager: &Manager, id: ClusterId, due: Vec<ClusterObje
 
 /// Those of these apps whose namespace is not known to be there.
 async fn homeless(conn: &mut Conn<'_>, id: ClusterId, apps: &[AppId]) -> Result<HashSet<Uuid>> {
-    let project_of: HashMap<Uuid, ProjectId> =
-        app::get_many(conn, system_scope(), apps).await?.into_iter().map(|row| (row.id.0, row.project_id)).collect();
+    let project_of = app::projects_of(conn, apps).await?;
     let mut projects: Vec<Uuid> = project_of.values().map(|project| project.0).collect();
     projects.sort_unstable();
     projects.dedup();
@@ -54,7 +52,7 @@ async fn homeless(conn: &mut Conn<'_>, id: ClusterId, apps: &[AppId]) -> Result<
         .filter(|row| row.cluster_id == id && row.observed.as_ref().is_some_and(is_ready))
         .map(|row| row.entity_id)
         .collect();
-    let waits = |app: &AppId| project_of.get(&app.0).is_none_or(|project| !there.contains(&project.0));
+    let waits = |app: &AppId| project_of.get(app).is_none_or(|project| !there.contains(&project.0));
     Ok(apps.iter().filter(|app| waits(app)).map(|app| app.0).collect())
 }
 

@@ -210,7 +210,7 @@ impl Queue<'_> {
             for Done { row, outcome, .. } in open {
                 match outcome {
                     Ok(Outcome::Later(pause)) => {
-                        let _ = cluster_object::postpone(&mut tx.conn(), row.key(), row.wanted, now + *pause).await?;
+                        let _ = cluster_object::postpone(&mut tx.conn(), row, now + *pause).await?;
                     }
                     Ok(_) => {}
                     Err(error) => {

@@ -2,7 +2,7 @@
 //!
 //! Invariant: whatever goes wrong with this cluster is waited out here; other clusters do not notice.
 
-use super::{mirror, queue, readiness, repair};
+use super::{mirror, queue, readiness, repair, upgrade};
 use crate::bootstrap;
 use crate::state::Manager;
 use jiff::SignedDuration;
@@ -11,7 +11,7 @@ use kubeop_cluster::probe;
 use kubeop_core::id::ClusterId;
 use kubeop_core::{Error, ErrorKind, Result};
 use kubeop_store::cluster::{self, BootstrapState, Cluster};
-use kubeop_store::cluster_object;
+use kubeop_store::{cluster_object, is_of_database};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -57,7 +57,10 @@ pub(super) async fn serve(manager: Arc<Manager>, id: ClusterId, cancel: Cancella
                     pause = FIRST_PAUSE;
                 }
                 tracing::warn!(cluster = %id, error = %error.chain(), "cluster not served");
-                if let Err(lost) = set_reach(&manager, id, Some(reason(&error))).await {
+                // What our database did says nothing of the cluster.
+                if !is_of_database(&error)
+                    && let Err(lost) = set_reach(&manager, id, Some(reason(&error))).await
+                {
                     tracing::warn!(cluster = %id, error = %lost.chain(), "failed to record that a cluster does not answer");
                 }
                 SOONEST
@@ -104,6 +107,7 @@ async fn stay(manager: &Arc<Manager>, id: ClusterId, resumed: &mut bool) -> Resu
         () = repair::periodically(manager, &client, id) => Ok(()),
         outcome = watch_over(manager, &client, &row, &doubt) => outcome,
         () = readiness::follow(manager, &row) => Ok(()),
+        () = upgrade::follow(manager, &row, resumed) => Ok(()),
     }
     .map(|()| Left::Waiting)
 }
@@ -120,9 +124,9 @@ async fn set_up(manager: &Manager, row: &Cluster, resumed: &mut bool) -> Result<
             Ok((!*resumed).then_some(Left::NotSetUp))
         }
         BootstrapState::Done => {
-            if (manager.host.is_some() || manager.config.bootstrap_on_start) && !*resumed {
-                bootstrap::resume(manager, row).await?;
-                *resumed = true;
+            // The roles run in this process, under a new address: nothing can be written before. Elsewhere an upgrade can wait.
+            if manager.host.is_some() && !*resumed {
+                *resumed = bootstrap::run(manager, row).await.is_some();
             }
             Ok(None)
         }
@@ -153,12 +157,16 @@ async fn watch_over(manager: &Manager, client: &Client, row: &Cluster, doubt: &N
             asked += 1;
             sleep(Duration::from_secs(1)).await;
         }
-        match cluster::get(&mut manager.store.read().await?.conn(), row.id).await {
+        match again(manager, row.id).await {
             Ok(now) if now.as_ref().is_none_or(|now| now.version != row.version) => return Ok(()),
             Ok(_) => {}
-            Err(error) => tracing::warn!(cluster = %row.id, %error, "cannot read a cluster's row"),
+            Err(error) => tracing::warn!(cluster = %row.id, error = %error.chain(), "cannot read a cluster's row"),
         }
     }
+}
+
+async fn again(manager: &Manager, id: ClusterId) -> Result<Option<Cluster>> {
+    Ok(cluster::get(&mut manager.store.read().await?.conn(), id).await?)
 }
 
 async fn set_reach(manager: &Manager, id: ClusterId, unreachable: Option<&str>) -> Result<()> {

@@ -29,6 +29,7 @@ mod patch;
 mod pg_proxy;
 mod quota;
 mod receiver;
+mod sizes;
 mod sync;
 mod tokens;
 mod tolerance;

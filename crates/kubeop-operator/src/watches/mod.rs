@@ -30,6 +30,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
 
+/// Apps of a page.
+const PAGE: u32 = 50;
+
 /// Everything a watch needs.
 #[derive(Clone)]
 struct Watch {
@@ -49,7 +52,9 @@ pub(crate) fn start(ctx: &Arc<Context>, queues: &Queues, writers: Writers) -> Jo
 
     tasks.spawn(watch.clone().resources(Api::<Tenant>::all(client()), all.clone(), writers.tenants, Watch::tenant));
     tasks.spawn(watch.clone().resources(Api::<Project>::all(client()), all.clone(), writers.projects, Watch::project));
-    tasks.spawn(watch.clone().resources(Api::<App>::all(client()), all.clone(), writers.apps, Watch::app));
+    // Objects of people, who may make each as large as a cluster stores any: a page of them must be read all the same.
+    let few = all.clone().page_size(PAGE);
+    tasks.spawn(watch.clone().resources(Api::<App>::all(client()), few, writers.apps, Watch::app));
     tasks.spawn(watch.clone().objects(Api::<DnsRecord>::all(client()), all.clone(), writers.records, Watch::record));
     let certificates = Api::<Certificate>::all(client());
     tasks.spawn(watch.clone().objects(certificates, all, writers.certificates, Watch::certificate));

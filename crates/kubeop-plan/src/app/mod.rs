@@ -6,10 +6,12 @@ pub mod build;
 pub mod compute;
 pub mod mounts;
 pub mod ports;
+pub mod size;
 pub mod status;
 pub mod validate;
 
 pub use build::build;
+pub use size::check_size;
 pub use status::{Progress, findings};
 pub use validate::{Surroundings, ValidApp, validate};
 

@@ -5,6 +5,7 @@
 use super::compute::{self, Compute};
 use super::mounts::{self, Mounts};
 use super::ports::{self, ValidPort};
+use super::size::check_size;
 use crate::identity::{Identity, OwnedBy, id};
 use crate::providers::Issuer;
 use crate::refusal::{Refusal, Validated};
@@ -102,6 +103,7 @@ pub fn validate(app: &App, around: &Surroundings<'_>) -> Validated<ValidApp> {
             "names that begin with kubeop- are the platform's: {name:?} cannot be an App's"
         )));
     }
+    check_size(&app.spec, app.spec.delivery.raw.is_some())?;
     let block = image_block(app)?;
     let hosts = hosts(app)?;
     check_hooks(app, around.policy)?;
@@ -302,6 +304,15 @@ pub(crate) mod tests {
         let mut reserved = app("shop", json!({"delivery": {"image": "nginx"}}));
         reserved.metadata.name = Some("kubeop-shop".to_owned());
         assert!(check_under(&reserved, &[]).is_err());
+    }
+
+    /// A tenant with a hundred such apps made lists of apps larger than any client reads.
+    #[test]
+    fn a_spec_that_is_too_large_is_refused_with_its_size() {
+        let env: Vec<_> = (0..300).map(|n| json!({"name": format!("A{n}"), "value": "x".repeat(1000)})).collect();
+        let (why, message) = refusal(json!({"delivery": {"image": {"ref": "nginx", "env": env}}}));
+        assert_eq!(why, reason::INVALID);
+        assert!(message.starts_with("spec: has 3") && message.ends_with("at most 262144 are allowed"), "{message}");
     }
 
     #[test]

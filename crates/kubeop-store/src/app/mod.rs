@@ -7,7 +7,7 @@ mod read;
 mod write;
 
 pub use list::{Listed, list, list_page};
-pub use read::{AppSpec, by_name, count, count_by_tenant, count_in_project, get, get_many, specs};
+pub use read::{Delivery, by_name, count, count_by_tenant, count_in_project, deliveries, get, get_many, projects_of};
 pub use write::{insert, mark_deleting, remove, update};
 
 use crate::TextMap;

@@ -1,4 +1,4 @@
-//! Reading apps one by one, their specs in bulk, and counting them.
+//! Reading apps one by one, what they deliver in bulk, and counting them.
 
 use super::{App, columns, sql};
 use crate::column::{Id, Many};
@@ -55,24 +55,52 @@ pub async fn by_name(c: &mut Conn<'_>, scope: Scope, project_id: ProjectId, name
         .await)?)
 }
 
-/// An app's spec, and the key to continue a scan after.
-#[derive(Clone, Debug, PartialEq, sqlx::FromRow)]
-pub struct AppSpec {
+#[derive(sqlx::FromRow)]
+struct Home {
+    #[sqlx(try_from = "Id")]
+    id: AppId,
+    #[sqlx(try_from = "Id")]
+    project_id: ProjectId,
+}
+
+/// The projects of these apps; one that is gone is absent. For kubeOP's own loops.
+pub async fn projects_of(c: &mut Conn<'_>, ids: &[AppId]) -> Result<BTreeMap<AppId, ProjectId>> {
+    let q = c.pick(
+        sql!(pg: "SELECT id, project_id FROM app WHERE id = ANY($1)"),
+        sql!(sqlite: "SELECT id, project_id FROM app WHERE id IN (SELECT unhex(value, '-') FROM json_each($1))"),
+    );
+    let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
+    let rows: Vec<Home> = on!(c, x => sqlx::query_as(q).bind(Many(ids)).fetch_all(x).await)?;
+    Ok(rows.into_iter().map(|row| (row.id, row.project_id)).collect())
+}
+
+/// What an app delivers, and the key to continue a scan after.
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub struct Delivery {
     /// The tenant.
     #[sqlx(try_from = "Id")]
     pub tenant_id: TenantId,
     /// The app.
     #[sqlx(try_from = "Id")]
     pub id: AppId,
-    /// The App resource's spec.
-    #[sqlx(json)]
-    pub spec: serde_json::Value,
+    /// The kind of its delivery, if it is said.
+    pub kind: Option<String>,
+    /// Its image, if it has one.
+    pub image: Option<String>,
 }
 
-/// The specs of all apps in order of the primary key, beginning after `after`: for platform-wide figures.
-pub async fn specs(c: &mut Conn<'_>, after: Option<(TenantId, AppId)>, rows: u32) -> Result<Vec<AppSpec>> {
-    let q =
-        sql!("SELECT tenant_id, id, spec FROM app WHERE (tenant_id, id) > ($1, $2) ORDER BY tenant_id, id LIMIT $3");
+/// What all apps deliver in order of the primary key, beginning after `after`: for platform-wide figures. Specs are large, and stay where they are.
+pub async fn deliveries(c: &mut Conn<'_>, after: Option<(TenantId, AppId)>, rows: u32) -> Result<Vec<Delivery>> {
+    let q = c.pick(
+        sql!(pg: "SELECT tenant_id, id, spec #>> '{delivery,kind}' AS kind, \
+              CASE jsonb_typeof(spec #> '{delivery,image}') WHEN 'string' THEN spec #>> '{delivery,image}' \
+              ELSE spec #>> '{delivery,image,ref}' END AS image \
+              FROM app WHERE (tenant_id, id) > ($1, $2) ORDER BY tenant_id, id LIMIT $3"),
+        sql!(sqlite: "SELECT tenant_id, id, CAST(spec ->> '$.delivery.kind' AS TEXT) AS kind, \
+              CASE json_type(spec, '$.delivery.image') WHEN 'text' THEN spec ->> '$.delivery.image' \
+              ELSE CAST(spec ->> '$.delivery.image.ref' AS TEXT) END AS image \
+              FROM app WHERE (tenant_id, id) > ($1, $2) ORDER BY tenant_id, id LIMIT $3"),
+    );
     let (tenant, app) = after.map_or((Uuid::nil(), Uuid::nil()), |(tenant, app)| (tenant.0, app.0));
     Ok(on!(c, x => sqlx::query_as(q).bind(tenant).bind(app).bind(limit(rows)).fetch_all(x).await)?)
 }

@@ -9,7 +9,7 @@ mod write;
 
 pub use reach::{Reach, reach, set_ready, set_unreachable};
 pub use read::{by_name, by_uid, count, get, get_any, ids, kubeconfig, list, sealed_with};
-pub use write::{insert, lock, mark_deleted, reseal, set_bootstrap, set_kubeconfig, update};
+pub use write::{fail_bootstrap, insert, lock, mark_deleted, reseal, set_bootstrap, set_kubeconfig, take_back, update};
 
 use crate::TextMap;
 use crate::column::{Id, Maybe, Text, Ts};
@@ -26,9 +26,9 @@ pub enum BootstrapState {
     None,
     /// Asked for, under way or to be retried.
     Pending,
-    /// Done.
+    /// Done; a message says why a later upgrade failed.
     Done,
-    /// Failed; the message says why.
+    /// Failed, and never done before; the message says why.
     Failed,
     /// What was installed is being removed: the cluster takes no new tenants.
     Removing,

@@ -111,15 +111,18 @@ pub async fn reseal(c: &mut Conn<'_>, id: ClusterId, old: &Sealed, new: &Sealed)
     Ok(rows == 1)
 }
 
-/// Records how far the bootstrap is; not a change by a caller, so the version stays. `false` if the cluster is deleted.
+/// Records how far the bootstrap is; not a change by a caller, so the version stays. `false` if the cluster is deleted, or being removed: that
+/// ends with its deletion, or by [`take_back`].
 pub async fn set_bootstrap(
     c: &mut Conn<'_>,
     id: ClusterId,
     state: BootstrapState,
     message: Option<&str>,
 ) -> Result<bool> {
-    let q =
-        sql!("UPDATE cluster SET bootstrap_state = $2, bootstrap_message = $3 WHERE id = $1 AND deleted_at IS NULL");
+    let q = sql!(
+        "UPDATE cluster SET bootstrap_state = $2, bootstrap_message = $3 \
+         WHERE id = $1 AND deleted_at IS NULL AND (bootstrap_state <> 'removing' OR $2 = 'removing')"
+    );
     let rows = on!(c, x => sqlx::query(q)
         .bind(id.0)
         .bind(state.as_str())
@@ -127,6 +130,33 @@ pub async fn set_bootstrap(
         .execute(x)
         .await
         .map(|done| done.rows_affected()))?;
+    Ok(rows == 1)
+}
+
+/// Records that a bootstrap failed, and why. A cluster that was set up stays so: what it holds goes on working, and only the upgrade failed.
+/// `false` if it is deleted or being removed.
+pub async fn fail_bootstrap(c: &mut Conn<'_>, id: ClusterId, message: &str) -> Result<bool> {
+    let q = sql!(
+        "UPDATE cluster SET bootstrap_message = $2, \
+         bootstrap_state = CASE WHEN bootstrap_state = 'done' THEN bootstrap_state ELSE 'failed' END \
+         WHERE id = $1 AND deleted_at IS NULL AND bootstrap_state <> 'removing'"
+    );
+    let rows = on!(c, x => sqlx::query(q)
+        .bind(id.0)
+        .bind(clean(message, 2000))
+        .execute(x)
+        .await
+        .map(|done| done.rows_affected()))?;
+    Ok(rows == 1)
+}
+
+/// A cluster from which kubeOP was being removed is to be set up again. `false` if it is deleted or was not being removed.
+pub async fn take_back(c: &mut Conn<'_>, id: ClusterId) -> Result<bool> {
+    let q = sql!(
+        "UPDATE cluster SET bootstrap_state = 'pending', bootstrap_message = NULL \
+         WHERE id = $1 AND deleted_at IS NULL AND bootstrap_state = 'removing'"
+    );
+    let rows = on!(c, x => sqlx::query(q).bind(id.0).execute(x).await.map(|done| done.rows_affected()))?;
     Ok(rows == 1)
 }
 

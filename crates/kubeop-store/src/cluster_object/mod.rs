@@ -12,7 +12,9 @@ pub use mark::lock_order;
 pub use mark::{Mark, mark, mark_deleted, mark_kind, mark_many};
 pub use observe::{Observation, observe_many};
 pub use read::{State, counts, due, get, list_for_entities, next_due_at, states};
-pub use work::{Failure, Settled, again, begin, fail, postpone, remove, settle_many, wake_all, wake_apps};
+pub use work::{
+    Ahead, Failure, Settled, again, begin, fail, outrun, postpone, remove, settle_many, wake_all, wake_apps,
+};
 
 use crate::column::{Id, Maybe, Text, Ts};
 use crate::statements::sql;

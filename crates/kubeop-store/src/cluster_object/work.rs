@@ -1,7 +1,7 @@
 //! What the workers of the lease holder write: begun, settled, failed, gone.
 
 use super::mark::lock_order;
-use super::{Key, ObjectKind, sql};
+use super::{ClusterObject, Key, ObjectKind, sql};
 use crate::column::{Many, Text, Ts, clean};
 use crate::{Conn, Result, on};
 use jiff::Timestamp;
@@ -121,19 +121,20 @@ pub async fn fail(c: &mut Conn<'_>, key: Key, failure: &Failure<'_>) -> Result<b
     Ok(wanted == Some(failure.version))
 }
 
-/// Puts a due row off without calling it a failure: a parent is not ready yet, or a deletion is under way on the cluster. `false` if it was
-/// marked meanwhile or is gone.
-pub async fn postpone(c: &mut Conn<'_>, key: Key, version: i64, until: Timestamp) -> Result<bool> {
+/// Puts a due row, as it was read, off without calling it a failure: a parent is not ready yet, or a deletion is under way on the cluster. `false` if
+/// it was marked or woken meanwhile, or is gone.
+pub async fn postpone(c: &mut Conn<'_>, read: &ClusterObject, until: Timestamp) -> Result<bool> {
     let q = sql!(
         "UPDATE cluster_object SET next_attempt_at = $5, last_error = NULL \
-         WHERE cluster_id = $1 AND kind = $2 AND entity_id = $3 AND wanted = $4"
+         WHERE cluster_id = $1 AND kind = $2 AND entity_id = $3 AND wanted = $4 AND next_attempt_at = $6"
     );
     let rows = on!(c, x => sqlx::query(q)
-        .bind(key.cluster_id.0)
-        .bind(key.kind.as_str())
-        .bind(key.entity_id)
-        .bind(version)
+        .bind(read.cluster_id.0)
+        .bind(read.kind.as_str())
+        .bind(read.entity_id)
+        .bind(read.wanted)
         .bind(Ts::from(until))
+        .bind(Ts::from(read.next_attempt_at))
         .execute(x)
         .await
         .map(|done| done.rows_affected()))?;
@@ -182,18 +183,72 @@ pub async fn again(
         .map(|done| done.rows_affected()))?)
 }
 
-/// Makes the apps of these projects due now that were never applied: their namespaces are there. Returns how many moved.
+/// An object whose cluster holds a later version than is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ahead {
+    /// The kind.
+    pub kind: ObjectKind,
+    /// The entity's id.
+    pub entity_id: Uuid,
+    /// The version the cluster holds.
+    pub held: i64,
+}
+
+#[derive(serde::Serialize)]
+struct AheadRow {
+    kind: &'static str,
+    entity_id: Uuid,
+    held: i64,
+}
+
+/// The furthest that a version is raised to what a cluster claims to hold: a cluster cannot use versions up.
+const FURTHEST: i64 = 1_000_000;
+
+/// Wants these in a later version than their cluster holds, now: the database was restored from a backup that is older than what was written there.
+/// Not those of which a later version is wanted meanwhile, nor those that are to be deleted. Returns how many.
+pub async fn outrun(c: &mut Conn<'_>, cluster_id: ClusterId, ahead: &[Ahead], now: Timestamp) -> Result<u64> {
+    let mut rows: Vec<AheadRow> = ahead
+        .iter()
+        .map(|one| AheadRow { kind: one.kind.as_str(), entity_id: one.entity_id, held: one.held })
+        .collect();
+    rows.sort_by_key(|row| (row.kind, row.entity_id));
+    rows.dedup_by_key(|row| (row.kind, row.entity_id));
+    let q = c.pick(
+        sql!(pg: "WITH locked AS MATERIALIZED (SELECT o.kind, o.entity_id, v.held \
+              FROM jsonb_to_recordset($2) AS v(kind text, entity_id uuid, held bigint) \
+              JOIN cluster_object o ON o.cluster_id = $1 AND o.kind = v.kind AND o.entity_id = v.entity_id \
+              ORDER BY o.kind, o.cluster_id, o.entity_id FOR UPDATE OF o) \
+              UPDATE cluster_object o SET wanted = locked.held + 1, attempts = 0, next_attempt_at = $3, changed_at = $3 FROM locked \
+              WHERE o.cluster_id = $1 AND o.kind = locked.kind AND o.entity_id = locked.entity_id \
+              AND o.wanted < locked.held AND o.wanted > locked.held - $4 AND NOT o.deleted"),
+        sql!(sqlite: "UPDATE cluster_object SET wanted = (v.value ->> 'held') + 1, attempts = 0, next_attempt_at = $3, changed_at = $3 \
+              FROM json_each($2) AS v \
+              WHERE cluster_id = $1 AND kind = v.value ->> 'kind' AND entity_id = unhex(v.value ->> 'entity_id', '-') \
+              AND wanted < v.value ->> 'held' AND wanted > (v.value ->> 'held') - $4 AND NOT deleted"),
+    );
+    Ok(on!(c, x => sqlx::query(q)
+        .bind(cluster_id.0)
+        .bind(Json(&rows))
+        .bind(Ts::from(now))
+        .bind(FURTHEST)
+        .execute(x)
+        .await
+        .map(|done| done.rows_affected()))?)
+}
+
+/// Makes the apps of these projects due now that were never applied: their namespaces are there. Also those that are due already, so that whoever
+/// took one before cannot put it off any more ([`postpone`]). Returns how many moved.
 pub async fn wake_apps(c: &mut Conn<'_>, cluster_id: ClusterId, projects: &[ProjectId], now: Timestamp) -> Result<u64> {
     let q = c.pick(
         sql!(pg: "WITH locked AS MATERIALIZED (SELECT o.kind, o.entity_id FROM app a JOIN cluster_object o \
               ON o.cluster_id = $1 AND o.kind = 'app' AND o.entity_id = a.id \
-              WHERE a.project_id = ANY($2) AND o.applied = 0 AND o.next_attempt_at > $3 \
+              WHERE a.project_id = ANY($2) AND o.applied = 0 AND o.next_attempt_at <> $3 \
               ORDER BY o.kind, o.cluster_id, o.entity_id FOR UPDATE OF o) \
               UPDATE cluster_object o SET next_attempt_at = $3 FROM locked \
               WHERE o.cluster_id = $1 AND o.kind = locked.kind AND o.entity_id = locked.entity_id"),
         sql!(sqlite: "UPDATE cluster_object SET next_attempt_at = $3 WHERE cluster_id = $1 AND kind = 'app' \
               AND entity_id IN (SELECT id FROM app WHERE project_id IN (SELECT unhex(value, '-') FROM json_each($2))) \
-              AND applied = 0 AND next_attempt_at > $3"),
+              AND applied = 0 AND next_attempt_at <> $3"),
     );
     let projects: Vec<Uuid> = projects.iter().map(|id| id.0).collect();
     Ok(on!(c, x => sqlx::query(q)
@@ -209,11 +264,11 @@ pub async fn wake_apps(c: &mut Conn<'_>, cluster_id: ClusterId, projects: &[Proj
 pub async fn wake_all(c: &mut Conn<'_>, cluster_id: ClusterId, now: Timestamp) -> Result<u64> {
     let q = c.pick(
         sql!(pg: "WITH locked AS MATERIALIZED (SELECT kind, entity_id FROM cluster_object WHERE cluster_id = $1 \
-              AND (wanted > applied OR deleted) AND next_attempt_at > $2 ORDER BY kind, cluster_id, entity_id FOR UPDATE) \
+              AND (wanted > applied OR deleted) AND next_attempt_at <> $2 ORDER BY kind, cluster_id, entity_id FOR UPDATE) \
               UPDATE cluster_object o SET next_attempt_at = $2, attempts = 0 FROM locked \
               WHERE o.cluster_id = $1 AND o.kind = locked.kind AND o.entity_id = locked.entity_id"),
         sql!(sqlite: "UPDATE cluster_object SET next_attempt_at = $2, attempts = 0 \
-              WHERE cluster_id = $1 AND (wanted > applied OR deleted) AND next_attempt_at > $2"),
+              WHERE cluster_id = $1 AND (wanted > applied OR deleted) AND next_attempt_at <> $2"),
     );
     Ok(on!(c, x => sqlx::query(q)
         .bind(cluster_id.0)

@@ -109,6 +109,31 @@ both! {
         assert_eq!(shown.version, 2);
     }
 
+    /// A failed upgrade stopped a working cluster, and an installation under way undid that the cluster was being removed.
+    async fn a_failed_upgrade_leaves_it_done_and_nothing_takes_back_its_removal(store) {
+        let mut tx = store.begin().await.unwrap();
+        let c = &mut tx.conn();
+        add_seed(c).await;
+        let row = Cluster { bootstrap_state: BootstrapState::Pending, ..one(1) };
+        let _ = cluster::insert(c, &row, &sealed()).await.unwrap();
+        assert!(cluster::fail_bootstrap(c, row.id, "no route").await.unwrap());
+        assert_eq!(cluster::get(c, row.id).await.unwrap().unwrap().bootstrap_state, BootstrapState::Failed);
+        assert!(cluster::set_bootstrap(c, row.id, BootstrapState::Done, None).await.unwrap());
+        assert!(cluster::fail_bootstrap(c, row.id, "no route").await.unwrap());
+        let shown = cluster::get(c, row.id).await.unwrap().unwrap();
+        assert_eq!((shown.bootstrap_state, shown.bootstrap_message.as_deref()), (BootstrapState::Done, Some("no route")));
+        assert!(!cluster::take_back(c, row.id).await.unwrap());
+        for _ in 0..2 {
+            assert!(cluster::set_bootstrap(c, row.id, BootstrapState::Removing, Some("going")).await.unwrap());
+        }
+        assert!(!cluster::set_bootstrap(c, row.id, BootstrapState::Done, None).await.unwrap());
+        assert!(!cluster::fail_bootstrap(c, row.id, "no route").await.unwrap());
+        let shown = cluster::get(c, row.id).await.unwrap().unwrap();
+        assert_eq!((shown.bootstrap_state, shown.bootstrap_message.as_deref()), (BootstrapState::Removing, Some("going")));
+        assert!(cluster::take_back(c, row.id).await.unwrap());
+        assert_eq!(cluster::get(c, row.id).await.unwrap().unwrap().bootstrap_state, BootstrapState::Pending);
+    }
+
     async fn a_kubeconfig_needs_its_seed(store) {
         let mut tx = store.begin().await.unwrap();
         let stray = Sealed { seed_id: Uuid::from_u128(1), bytes: vec![1] };

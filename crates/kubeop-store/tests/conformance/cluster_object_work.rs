@@ -3,7 +3,9 @@
 use crate::cluster_object::{key, mark};
 use crate::fixture::{add_tree, all, app as one_app, as_project, as_tenant, at, cluster};
 use kubeop_core::id::{AppId, ClusterId};
-use kubeop_store::cluster_object::{self as object, Failure, Key, ObjectKind, Observation, Settled};
+use kubeop_store::cluster_object::{
+    self as object, Ahead, ClusterObject, Failure, Key, ObjectKind, Observation, Settled,
+};
 use kubeop_store::project::Project;
 use kubeop_store::{Conn, Inserted};
 use uuid::Uuid;
@@ -23,6 +25,12 @@ async fn add_app(c: &mut Conn<'_>, project: &Project, n: u128) -> AppId {
 async fn due(c: &mut Conn<'_>, now: i64) -> Vec<u128> {
     let rows = object::due(c, cluster(1).id, at(now), 10).await.unwrap();
     rows.into_iter().map(|row| row.entity_id.as_u128()).collect()
+}
+
+/// Puts a row off as somebody who read it at this version.
+async fn postpone(c: &mut Conn<'_>, key: Key, version: i64, until: jiff::Timestamp) -> kubeop_store::Result<bool> {
+    let now = object::get(c, key).await?.unwrap();
+    object::postpone(c, &ClusterObject { wanted: version, ..now }, until).await
 }
 
 fn app(n: u128) -> Key {
@@ -113,12 +121,12 @@ both! {
         settle(c, app(3), 1, "u").await.unwrap();
         assert_eq!(object::again(c, cluster(1).id, &[(ObjectKind::App, app(1).entity_id)], at(10)).await.unwrap(), 1);
         assert_eq!(due(c, 10).await, vec![1]);
-        assert_eq!(object::wake_all(c, cluster(1).id, at(11)).await.unwrap(), 1);
+        assert_eq!(object::wake_all(c, cluster(1).id, at(11)).await.unwrap(), 2, "what is due already, too");
         assert_eq!(due(c, 11).await, vec![1, 2]);
         assert_eq!(object::get(c, app(2)).await.unwrap().unwrap().attempts, 0);
-        assert!(object::postpone(c, app(1), 2, at(700)).await.unwrap());
+        assert!(postpone(c, app(1), 2, at(700)).await.unwrap());
         assert_eq!(object::get(c, app(1)).await.unwrap().unwrap().last_error, None);
-        assert!(!object::postpone(c, app(1), 1, at(900)).await.unwrap());
+        assert!(!postpone(c, app(1), 1, at(900)).await.unwrap());
         assert_eq!(object::next_due_at(c, cluster(1).id).await.unwrap(), Some(at(11)));
     }
 
@@ -138,7 +146,7 @@ both! {
         object::observe_many(c, cluster(1).id, &[seen], at(1)).await.unwrap();
         assert_eq!(object::mark_deleted(c, app(1), at(20)).await.unwrap(), Some(true));
         assert_eq!(due(c, 20).await, vec![1]);
-        assert!(object::postpone(c, app(1), 2, at(30)).await.unwrap());
+        assert!(postpone(c, app(1), 2, at(30)).await.unwrap());
         assert_eq!(due(c, 29).await, Vec::<u128>::new());
         assert!(settle(c, app(1), 2, "u").await.unwrap());
         assert_eq!(due(c, 30).await, vec![1]);
@@ -200,12 +208,58 @@ both! {
             assert!(settle(c, app(n), 1, "u").await.unwrap());
         }
         object::mark_deleted(c, app(2), at(2)).await.unwrap();
-        assert!(object::postpone(c, app(2), 2, at(500)).await.unwrap());
+        assert!(postpone(c, app(2), 2, at(500)).await.unwrap());
         let lost = [1, 2, 1, 9].map(|n| (ObjectKind::App, app(n).entity_id));
         assert_eq!(object::again(c, cluster(1).id, &lost, at(5)).await.unwrap(), 2);
         assert_eq!(due(c, 5).await, vec![1, 2]);
         let wanted = [object::get(c, app(1)).await.unwrap().unwrap(), object::get(c, app(2)).await.unwrap().unwrap()];
         assert_eq!(wanted.map(|row| row.wanted), [2, 2]);
+    }
+
+    /// A project got its namespace after its app was taken, and before the app was put off for a minute because it had none.
+    async fn a_wake_up_that_comes_while_an_object_is_looked_at_is_not_put_off(store) {
+        let (_, _, projects) = add_tree(&store, 1, 1).await;
+        let mut tx = store.begin().await.unwrap();
+        let c = &mut tx.conn();
+        let id = add_app(c, &projects[0], 1).await;
+        let key = Key { cluster_id: projects[0].cluster_id, kind: ObjectKind::App, entity_id: id.0 };
+        object::mark(c, &mark(key), at(1)).await.unwrap();
+        for by_project in [true, false] {
+            let taken = object::get(c, key).await.unwrap().unwrap();
+            let woken = if by_project {
+                object::wake_apps(c, key.cluster_id, &[projects[0].id], at(5)).await.unwrap()
+            } else {
+                object::wake_all(c, key.cluster_id, at(6)).await.unwrap()
+            };
+            assert_eq!(woken, 1, "although it was due already");
+            assert!(!object::postpone(c, &taken, at(500)).await.unwrap());
+        }
+        assert_eq!(object::next_due_at(c, key.cluster_id).await.unwrap(), Some(at(6)));
+        let taken = object::get(c, key).await.unwrap().unwrap();
+        assert!(object::postpone(c, &taken, at(500)).await.unwrap());
+    }
+
+    /// After a restore nothing could be written any more where the cluster held a later version.
+    async fn a_version_that_its_cluster_is_ahead_of_is_outrun_once(store) {
+        add_tree(&store, 0, 0).await;
+        let mut tx = store.begin().await.unwrap();
+        let c = &mut tx.conn();
+        for n in 1..=4 {
+            object::mark(c, &mark(app(n)), at(1)).await.unwrap();
+            assert!(settle(c, app(n), 1, "u").await.unwrap());
+        }
+        object::mark_deleted(c, app(3), at(2)).await.unwrap();
+        let ahead = |n: u128, held| Ahead { kind: ObjectKind::App, entity_id: app(n).entity_id, held };
+        let all = [ahead(1, 8), ahead(2, 1), ahead(3, 8), ahead(4, i64::MAX), ahead(9, 8)];
+        assert_eq!(object::outrun(c, cluster(1).id, &all, at(5)).await.unwrap(), 1);
+        assert_eq!(object::outrun(c, cluster(1).id, &all, at(6)).await.unwrap(), 0);
+        let row = object::get(c, app(1)).await.unwrap().unwrap();
+        assert_eq!((row.wanted, row.applied, row.next_attempt_at), (9, 1, at(5)));
+        let mut wanted = Vec::new();
+        for n in 2..=4 {
+            wanted.push(object::get(c, app(n)).await.unwrap().unwrap().wanted);
+        }
+        assert_eq!(wanted, [1, 2, 1]);
     }
 
     async fn many_entities_are_read_at_once_within_a_scope(store) {
@@ -238,12 +292,12 @@ both! {
         let keys = apps.map(|id| Key { cluster_id: ready.cluster_id, kind: ObjectKind::App, entity_id: id.0 });
         for key in keys {
             object::mark(c, &mark(key), at(1)).await.unwrap();
-            assert!(object::postpone(c, key, 1, at(500)).await.unwrap());
+            assert!(postpone(c, key, 1, at(500)).await.unwrap());
         }
         // What was applied before waits for something else.
         assert!(settle(c, keys[1], 1, "u").await.unwrap());
         object::mark(c, &mark(keys[1]), at(2)).await.unwrap();
-        assert!(object::postpone(c, keys[1], 2, at(500)).await.unwrap());
+        assert!(postpone(c, keys[1], 2, at(500)).await.unwrap());
         assert_eq!(object::wake_apps(c, ready.cluster_id, &[ready.id], at(5)).await.unwrap(), 1);
         let due = object::due(c, ready.cluster_id, at(5), 10).await.unwrap();
         assert_eq!(due.iter().map(|row| row.entity_id).collect::<Vec<_>>(), vec![keys[0].entity_id]);

@@ -23,6 +23,9 @@ use kubeop_store::Conn;
 use kubeop_store::app::{self, App};
 use kubeop_store::project::{self, Project};
 
+/// Apps a project may have.
+const MOST: i64 = 500;
+
 /// Creates an app.
 pub async fn handle(
     caller: Caller<WriteApps>,
@@ -49,6 +52,7 @@ pub async fn handle(
         .ok_or_else(|| Error::invalid(format!("project_id: there is no project {project_id}")))?;
     check_parents(&input, &project)?;
     refuse_taken_name(&caller, &mut tx.conn(), &project, &name).await?;
+    refuse_too_many(&mut tx.conn(), &project).await?;
     let policy = policy::current(&mut tx.conn()).await?.policy;
     let accepted = spec::accept(&input, &project, &policy)?;
     let row = App {
@@ -109,6 +113,14 @@ pub fn check_namespace(input: &AppInput, project: &Project) -> Result<()> {
         ))),
         _ => Ok(()),
     }
+}
+
+async fn refuse_too_many(conn: &mut Conn<'_>, project: &Project) -> Result<()> {
+    let count = app::count_in_project(conn, project.tenant_id, project.id).await?;
+    if count < MOST {
+        return Ok(());
+    }
+    Err(Error::conflict(format!("project {:?} has {count} apps: at most {MOST} are allowed", project.name.as_str())))
 }
 
 async fn refuse_taken_name(

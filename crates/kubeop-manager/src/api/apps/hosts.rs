@@ -7,14 +7,18 @@ use kubeop_core::{Error, Result};
 use kubeop_store::app::App;
 use kubeop_store::host_claim::{self, HostClaim};
 use kubeop_store::{Conn, Inserted};
+use std::collections::BTreeSet;
 
 /// Claims `hosts` for an app and releases what it held besides.
 pub async fn claim(conn: &mut Conn<'_>, app: &App, hosts: &[Host]) -> Result<()> {
-    let held = host_claim::of_app(conn, app.id).await?;
-    for gone in held.iter().filter(|claim| !hosts.contains(&claim.host)) {
-        host_claim::release(conn, app.id, gone.host.as_str()).await?;
-    }
-    for host in hosts.iter().filter(|host| !held.iter().any(|claim| claim.host == **host)) {
+    let held: BTreeSet<Host> = host_claim::of_app(conn, app.id).await?.into_iter().map(|claim| claim.host).collect();
+    let wanted: BTreeSet<Host> = hosts.iter().cloned().collect();
+    // In one order, whatever the caller's: two requests that take turns at the same hosts would wait for each other.
+    for host in held.symmetric_difference(&wanted) {
+        if held.contains(host) {
+            host_claim::release(conn, app.id, host.as_str()).await?;
+            continue;
+        }
         let claim =
             HostClaim { host: host.clone(), tenant_id: app.tenant_id, project_id: app.project_id, app_id: app.id };
         if host_claim::claim(conn, &claim).await? != Inserted::Yes {

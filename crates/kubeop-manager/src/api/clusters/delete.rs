@@ -1,6 +1,6 @@
 //! `DELETE /v1/clusters/{id}`.
 //!
-//! Invariant: 409 while tenants exist, also such as are still being deleted: their objects need the connection.
+//! Invariant: once kubeOP is being removed from the cluster this is on record, and goes on when the caller hangs up; 409 while tenants exist, also such as are still being deleted: their objects need the connection.
 
 use super::{KIND, get};
 use crate::audit::digest;
@@ -25,29 +25,40 @@ pub async fn handle(
     if_match: IfMatch,
     Query(query): Query<DeleteQuery>,
 ) -> ApiResult<Gone> {
-    let manager = &caller.manager;
     let uninstall = switch("uninstall", query.uninstall.as_deref())?;
     let row = get::find(&mut caller.read().await?.conn(), &id).await?;
     if_match.check(row.version)?;
-    let left = if uninstall { remove(&caller, &row).await? } else { Vec::new() };
+    if !uninstall {
+        forget(&caller, &row, String::new()).await?;
+        return Ok(Gone);
+    }
+    close(&caller, &row).await?;
+    let ended = tokio::spawn(async move {
+        let left = bootstrap::remove(&caller.manager, &row).await?;
+        let but = if left.is_empty() { String::new() } else { format!(" but for {}", left.join(", ")) };
+        let detail = format!("uninstalled{but}");
+        forget(&caller, &row, detail).await
+    });
+    ended.await.map_err(Error::internal)??;
+    Ok(Gone)
+}
+
+/// Forgets a cluster without tenants.
+async fn forget(caller: &Caller<ManageClusters>, row: &Cluster, detail: String) -> Result<()> {
+    let manager = &caller.manager;
     let mut tx = caller.change().await?;
     let mut row = cluster::lock(&mut tx.conn(), row.id)
         .await?
         .ok_or_else(|| Error::not_found(format!("there is no cluster {}", row.id)))?;
     let tenants = tenant::count_in_cluster(&mut tx.conn(), row.id).await?;
     if tenants > 0 {
-        return Err(dependants(tenants).into());
+        return Err(dependants(tenants));
     }
     let before = digest::of(&row)?;
     cluster_object::remove(&mut tx.conn(), objects::policy_key(row.id)).await?;
     if !cluster::mark_deleted(&mut tx.conn(), &mut row, manager.clock.now()).await? {
-        return Err(Error::conflict("the cluster was changed at the same time: read it again").into());
+        return Err(Error::conflict("the cluster was changed at the same time: read it again"));
     }
-    let detail = match (uninstall, left.is_empty()) {
-        (false, _) => String::new(),
-        (true, true) => "uninstalled".to_owned(),
-        (true, false) => format!("uninstalled but for {}", left.join(", ")),
-    };
     let id = row.id.to_string();
     let about = events::of_cluster(&row);
     let deed = Deed { verb: "delete", kind: KIND, id, about, before: Some(before), detail, ..Deed::default() };
@@ -57,13 +68,13 @@ pub async fn handle(
         host.stop(row.id).await;
     }
     manager.wake.anew(row.id);
-    Ok(Gone)
+    Ok(())
 }
 
-/// Closes the cluster to new tenants and removes what was installed; tells what had to stay. What fails is tried again by the next delete, or taken
-/// back by a bootstrap.
-async fn remove(caller: &Caller<ManageClusters>, row: &Cluster) -> Result<Vec<String>> {
-    let mut tx = caller.manager.store.begin().await?;
+/// Closes the cluster to new tenants and to installations, and puts on record who had kubeOP removed from it. What fails after that is tried again
+/// by the next delete, or taken back by a bootstrap.
+async fn close(caller: &Caller<ManageClusters>, row: &Cluster) -> Result<()> {
+    let mut tx = caller.change().await?;
     let _ = cluster::lock(&mut tx.conn(), row.id).await?;
     let tenants = tenant::count_in_cluster(&mut tx.conn(), row.id).await?;
     if tenants > 0 {
@@ -71,8 +82,9 @@ async fn remove(caller: &Caller<ManageClusters>, row: &Cluster) -> Result<Vec<St
     }
     let told = Some("kubeOP is being removed from it");
     let _ = cluster::set_bootstrap(&mut tx.conn(), row.id, BootstrapState::Removing, told).await?;
-    tx.commit().await?;
-    bootstrap::remove(&caller.manager, row).await
+    let (id, about) = (row.id.to_string(), events::of_cluster(row));
+    let deed = Deed { verb: "uninstall", kind: KIND, id, about, before: Some(digest::of(row)?), ..Deed::default() };
+    caller.commit(tx, deed).await
 }
 
 fn dependants(tenants: i64) -> Error {

@@ -68,6 +68,8 @@ fn status(row: &Cluster, known: &Reachability) -> Status {
         BootstrapState::Failed => (Phase::Degraded, told),
         BootstrapState::Removing => (Phase::Deleting, told),
         BootstrapState::Done if !known.reachable => (Phase::Unreachable, known.message.clone()),
+        // It is served all the same.
+        BootstrapState::Done if !told.is_empty() => (Phase::Degraded, format!("the last upgrade failed: {told}")),
         BootstrapState::Done => (Phase::Ready, String::new()),
     };
     let synced = row.bootstrap_state == BootstrapState::Done;

@@ -1,6 +1,6 @@
 //! `POST /v1/platform/autoscale?clusterID=`.
 //!
-//! Invariant: bounds are checked before the cluster is asked; `Enabled:false` removes what `true` made.
+//! Invariant: bounds are checked, and who asked is on record, before the cluster is asked; `Enabled:false` removes what `true` made.
 
 use super::of_query;
 use crate::audit::digest;
@@ -27,7 +27,6 @@ pub async fn handle(
     let bounds = Bounds::new(narrow("min", min)?, narrow("max", max)?, narrow("target_cpu", target_cpu)?)?;
     let row = of_query(&mut caller.read().await?.conn(), query.cluster_id.as_deref()).await?;
     let connection = manager.clusters.get(&manager.store, &row).await?;
-    autoscale(&connection.registered, enabled.then_some(bounds)).await?;
     let result = Found(AutoscaleResult { cluster_id: row.id, enabled, min, max, target_cpu });
     let deed = Deed {
         verb: "autoscale",
@@ -38,7 +37,10 @@ pub async fn handle(
         about: events::of_cluster(&row),
         ..Deed::default()
     };
-    caller.commit_answered(caller.change().await?, deed, &result).await?;
+    // The answer is known when it is done: a crash before that is made good by doing it again.
+    caller.commit(caller.change().await?, deed).await?;
+    let scaling = tokio::spawn(async move { autoscale(&connection.registered, enabled.then_some(bounds)).await });
+    scaling.await.map_err(Error::internal)??;
     Ok(result)
 }
 

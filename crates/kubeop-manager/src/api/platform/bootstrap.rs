@@ -15,7 +15,7 @@ use crate::http::params::Query;
 use crate::state::Manager;
 use kubeop_api::platform::{BootstrapInput, BootstrapResult, ClusterQuery};
 use kubeop_core::Error;
-use kubeop_store::cluster;
+use kubeop_store::cluster::{self, BootstrapState};
 
 /// Installs or upgrades kubeOP on a cluster.
 pub async fn handle(
@@ -29,6 +29,11 @@ pub async fn handle(
         Some(false) | None => MetricsWanted::AsItIs,
     };
     let mut row = of_query(&mut caller.read().await?.conn(), query.cluster_id.as_deref()).await?;
+    if row.bootstrap_state == BootstrapState::Removing {
+        // A removal under way ends first; one that failed is taken back.
+        drop(manager.clusters.alone(row.id).await);
+        row = of_query(&mut caller.read().await?.conn(), Some(&row.id.to_string())).await?;
+    }
     let before = digest::of(&row)?;
     row.install_admission = input.install_admission.unwrap_or(row.install_admission);
     row.with_mocks = row.with_mocks || input.mocks.unwrap_or(false);
@@ -36,6 +41,7 @@ pub async fn handle(
     if !cluster::update(&mut tx.conn(), &mut row, manager.clock.now()).await? {
         return Err(Error::conflict("the cluster was changed at the same time: try again").into());
     }
+    let _ = cluster::take_back(&mut tx.conn(), row.id).await?;
     let deed = Deed {
         verb: "bootstrap",
         kind: "cluster",

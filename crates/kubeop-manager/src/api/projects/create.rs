@@ -31,6 +31,8 @@ use std::time::Duration;
 
 /// How long the cluster may take to tell whether a namespace exists.
 const LOOK: Duration = Duration::from_secs(3);
+/// Projects a tenant may have.
+const MOST: i64 = 1000;
 
 /// Creates a project.
 pub async fn handle(
@@ -62,6 +64,7 @@ pub async fn handle(
     }
     unchanged("cluster_id", input.cluster_id.as_deref(), &tenant.cluster_id.to_string())?;
     refuse_taken_name(&caller, &mut tx.conn(), &tenant, &name).await?;
+    refuse_too_many(&mut tx.conn(), &tenant).await?;
     let id = ProjectId(manager.ids.next());
     let granted = quota::decide(&mut tx.conn(), &tenant, id, quotas.as_ref()).await?;
     let namespace = claim_namespace(&caller, &mut tx.conn(), &tenant, &name, id, wish).await?;
@@ -130,6 +133,14 @@ async fn refuse_foreign_namespace(caller: &Caller<WriteProjects>, tenant: Tenant
 /// One answer for a namespace that another project holds and for one that is not ours.
 fn taken(namespace: &Label) -> Error {
     Error::invalid(format!("namespace: {:?} cannot be used: it is taken", namespace.as_str()))
+}
+
+async fn refuse_too_many(conn: &mut Conn<'_>, tenant: &Tenant) -> Result<()> {
+    let count = project::count_in_tenant(conn, tenant.id).await?;
+    if count < MOST {
+        return Ok(());
+    }
+    Err(Error::conflict(format!("tenant {:?} has {count} projects: at most {MOST} are allowed", tenant.name.as_str())))
 }
 
 async fn refuse_taken_name(

@@ -79,7 +79,8 @@ pub async fn object(manager: &Manager, row: &ClusterObject) -> Result<Option<Dyn
     value.and_then(serde_json::from_value).map(Some).map_err(Error::internal)
 }
 
-/// The resources of many rows of one kind, in a few queries; those whose entities are gone or going are left out.
+/// The resources of many rows of one kind, in a few queries; those whose entities are gone or going are left out, and those that cannot be rendered,
+/// which the log names.
 pub(super) async fn many(manager: &Manager, rows: &[State]) -> Result<HashMap<(ObjectKind, Uuid), DynamicObject>> {
     let Some(kind) = rows.first().map(|row| row.kind) else { return Ok(HashMap::new()) };
     let scope = system_scope();
@@ -117,30 +118,29 @@ pub(super) async fn many(manager: &Manager, rows: &[State]) -> Result<HashMap<(O
     for row in rows {
         let marks = Marks { instance: manager.instance, wanted: row.wanted };
         let id = row.entity_id;
-        let value = match kind {
+        let object = match kind {
             ObjectKind::Policy => None,
-            ObjectKind::Tenant => {
-                tenants.get(&TenantId(id)).map(|row| serde_json::to_value(tenant::render(row, &marks)))
-            }
-            ObjectKind::Project => match projects.get(&ProjectId(id)) {
-                Some(row) => match tenants.get(&row.tenant_id) {
-                    Some(tenant) => Some(serde_json::to_value(project::render(tenant, row, &marks)?)),
-                    None => None,
-                },
-                None => None,
-            },
-            ObjectKind::App => match apps.get(&id) {
-                Some(row) => match projects.get(&row.project_id) {
-                    Some(project) => Some(serde_json::to_value(app::render(project, row, &marks)?)),
-                    None => None,
-                },
-                None => None,
-            },
+            ObjectKind::Tenant => tenants.get(&TenantId(id)).map(|row| dynamic(&tenant::render(row, &marks))),
+            ObjectKind::Project => projects.get(&ProjectId(id)).and_then(|row| {
+                let tenant = tenants.get(&row.tenant_id)?;
+                Some(project::render(tenant, row, &marks).and_then(|project| dynamic(&project)))
+            }),
+            ObjectKind::App => apps.get(&id).and_then(|row| {
+                let project = projects.get(&row.project_id)?;
+                Some(app::render(project, row, &marks).and_then(|app| dynamic(&app)))
+            }),
         };
-        if let Some(value) = value {
-            let object = value.and_then(serde_json::from_value).map_err(Error::internal)?;
-            rendered.insert((kind, id), object);
+        match object {
+            Some(Ok(object)) => drop(rendered.insert((kind, id), object)),
+            Some(Err(error)) => {
+                tracing::warn!(kind = kind.as_str(), %id, error = %error.chain(), "a row cannot be rendered, and is not compared");
+            }
+            None => {}
         }
     }
     Ok(rendered)
+}
+
+fn dynamic(resource: &impl serde::Serialize) -> Result<DynamicObject> {
+    serde_json::to_value(resource).and_then(serde_json::from_value).map_err(Error::internal)
 }
