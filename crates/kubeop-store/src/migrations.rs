@@ -13,6 +13,7 @@ const FILES: &[(i64, &str, &str)] = &[
     (3, "audit_idempotency", include_str!("../migrations/0003_audit_idempotency.sql")),
     (4, "keys", include_str!("../migrations/0004_keys.sql")),
     (5, "events", include_str!("../migrations/0005_events.sql")),
+    (6, "last_seen", include_str!("../migrations/0006_last_seen.sql")),
 ];
 
 /// Token, PostgreSQL, SQLite.

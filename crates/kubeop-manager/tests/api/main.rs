@@ -12,8 +12,10 @@ mod authorization;
 mod billing;
 mod database;
 mod document;
+mod early_looks;
 mod errors;
 mod events;
+mod examples;
 mod idempotency;
 mod ingest;
 mod key_damage;
@@ -24,6 +26,7 @@ mod patch;
 #[path = "../../../kubeop-store/tests/conformance/pg_proxy.rs"]
 #[expect(dead_code, reason = "the store's own tests use all of it")]
 mod pg_proxy;
+mod queries;
 mod receiver;
 mod sync;
 mod tokens;

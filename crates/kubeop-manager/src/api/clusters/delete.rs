@@ -10,9 +10,9 @@ use crate::bootstrap;
 use crate::events;
 use crate::http::answer::Gone;
 use crate::http::error::ApiResult;
-use crate::http::params::{IfMatch, ItemId, Query, switch};
+use crate::http::params::{IfMatch, ItemId, Query, switch, wait};
 use crate::sync::objects;
-use kubeop_api::resource::DeleteQuery;
+use kubeop_api::cluster::ClusterDeleteQuery;
 use kubeop_core::{Error, Result};
 use kubeop_store::cluster::{self, BootstrapState, Cluster};
 use kubeop_store::{cluster_object, tenant};
@@ -22,9 +22,11 @@ pub async fn handle(
     caller: Caller<ManageClusters>,
     ItemId(id): ItemId,
     if_match: IfMatch,
-    Query(query): Query<DeleteQuery>,
+    Query(query): Query<ClusterDeleteQuery>,
 ) -> ApiResult<Gone> {
     let manager = &caller.manager;
+    // Nothing is waited for and nothing is held on to; but they are read.
+    let _ = (wait(query.wait.as_deref())?, switch("force", query.force.as_deref())?);
     let uninstall = switch("uninstall", query.uninstall.as_deref())?;
     let row = get::find(&mut caller.read().await?.conn(), &id).await?;
     if_match.check(row.version)?;
@@ -33,6 +35,7 @@ pub async fn handle(
     let mut row = cluster::lock(&mut tx.conn(), row.id)
         .await?
         .ok_or_else(|| Error::not_found(format!("there is no cluster {}", row.id)))?;
+    if_match.check(row.version)?;
     let tenants = tenant::count_in_cluster(&mut tx.conn(), row.id).await?;
     if tenants > 0 {
         return Err(dependants(tenants).into());

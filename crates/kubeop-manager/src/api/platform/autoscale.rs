@@ -27,7 +27,7 @@ pub async fn handle(
     let bounds = Bounds::new(narrow("min", min)?, narrow("max", max)?, narrow("target_cpu", target_cpu)?)?;
     let row = of_query(&mut caller.read().await?.conn(), query.cluster_id.as_deref()).await?;
     let connection = manager.clusters.get(&manager.store, &row).await?;
-    autoscale(&connection.registered, enabled.then_some(bounds)).await?;
+    autoscale(&connection.manager().await?, enabled.then_some(bounds)).await?;
     let result = Found(AutoscaleResult { cluster_id: row.id, enabled, min, max, target_cpu });
     let deed = Deed {
         verb: "autoscale",
