@@ -9,6 +9,9 @@ const SCHEMAS: &str = "#/components/schemas/";
 const JSON: &str = "application/json";
 const MERGE_PATCH: &str = "application/merge-patch+json";
 
+/// The end of the name of a change that names its item.
+const BY_ID: &str = "ById";
+
 /// What is created by POST: input, name of the schema of a new one, what has to be given.
 const NEW: [(&str, &str, &[&str]); 4] = [
     ("ClusterInput", "NewCluster", &["name", "kubeconfig"]),
@@ -28,7 +31,10 @@ pub(super) fn complete(document: &mut Value) {
     for (input, new, required) in NEW {
         if let Some(schema) = schemas.get(input).cloned() {
             schemas.insert(new.to_owned(), new_of(schema.clone(), required));
-            schemas.insert(patch_name(input), patch_of(schema, &schemas));
+            let patch = patch_of(schema.clone(), &schemas);
+            schemas.insert(format!("{}{BY_ID}", patch_name(input)), by_id(patch.clone()));
+            schemas.insert(patch_name(input), patch);
+            schemas.insert(format!("{input}{BY_ID}"), by_id(schema));
         }
     }
     if let Some(paths) = document.get_mut("paths").and_then(Value::as_object_mut) {
@@ -125,6 +131,17 @@ fn new_of(mut input: Value, required: &[&str]) -> Value {
         }
     }
     input
+}
+
+/// The schema of a change that names its item.
+fn by_id(mut change: Value) -> Value {
+    if let Some(id) = change.pointer_mut("/properties/id") {
+        not_null(id);
+    }
+    if let Some(fields) = change.as_object_mut() {
+        fields.insert("required".to_owned(), json!(["id"]));
+    }
+    change
 }
 
 fn patch_name(input: &str) -> String {
@@ -238,13 +255,9 @@ fn describe_body(method: &str, path: &str, operation: &mut Value) {
         "patch" => patch_name(input),
         _ => (*input).to_owned(),
     };
-    let mut schema = json!({"$ref": format!("{SCHEMAS}{name}")});
-    if method != "post" && !path.ends_with("/{id}") {
-        // Which one is said by its body.
-        let id =
-            json!({"type": "object", "properties": {"id": {"type": "string", "format": "uuid"}}, "required": ["id"]});
-        schema = json!({"allOf": [schema, id]});
-    }
+    // In the collection the body says which one.
+    let suffix = if method != "post" && !path.ends_with("/{id}") { BY_ID } else { "" };
+    let schema = json!({"$ref": format!("{SCHEMAS}{name}{suffix}")});
     if let Some(fields) = body.as_object_mut() {
         fields.insert("schema".to_owned(), schema);
     }

@@ -69,11 +69,7 @@ impl Checker<'_> {
                 (Some(property), _) => self.check(property, value, &at)?,
                 (None, Some(values)) if values.is_object() => self.check(values, value, &at)?,
                 // Else a misspelt name would pass.
-                (None, None) if schema.get("properties").is_some() && schema.get("allOf").is_none() => {
-                    if schema["required"] != json!(["id"]) {
-                        return Err(format!("{at}: is unknown"));
-                    }
-                }
+                (None, None) if schema.get("properties").is_some() => return Err(format!("{at}: is unknown")),
                 _ => {}
             }
         }
