@@ -69,7 +69,7 @@ fn compare(what: &str, through: &Load, bare: &Load) {
 async fn sample(store: &Store, count: usize) -> Result<Vec<AppId>> {
     let rows = u32::try_from(count.min(1000)).unwrap_or(1000);
     let mut read = store.read().await?;
-    Ok(app::specs(&mut read.conn(), None, rows).await?.into_iter().map(|row| row.id).collect())
+    Ok(app::deliveries(&mut read.conn(), None, rows).await?.into_iter().map(|row| row.id).collect())
 }
 
 /// The statements of `GET /v1/apps/{id}`, in their order.

@@ -55,7 +55,7 @@ func main() {
 
 	absent, err := admin.GetTenantWithResponse(ctx, "01988c9d-2b1e-7f00-8a11-1d5c2f9e4a21", nil)
 	check(err == nil && absent.JSON404 != nil && absent.JSON404.Error != "", "absent: %v", err)
-	name, limit := "nobody", "10"
+	name, limit := "nobody", int32(10)
 	tenants, err := admin.ListTenantsWithResponse(ctx, &client.ListTenantsParams{Name: &name, Limit: &limit})
 	check(err == nil && tenants.JSON200 != nil && len(*tenants.JSON200) == 0, "tenants: %v %s", err, tenants.Body)
 

@@ -4,6 +4,7 @@
 
 use crate::resource::{Labels, Status, Time};
 use kubeop_core::id::{AppId, ClusterId, ProjectId, TenantId};
+use kubeop_crds::AppSpec;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -13,15 +14,19 @@ use serde_json::Value;
 pub struct AppInput {
     /// Only on a change of the collection: which one.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "uuid"))]
     pub id: Option<String>,
     /// The project it belongs to; cannot be changed.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "uuid"))]
     pub project_id: Option<String>,
     /// The project's tenant; given or not, it cannot differ.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "uuid"))]
     pub tenant_id: Option<String>,
     /// The project's cluster; given or not, it cannot differ.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "uuid"))]
     pub cluster_id: Option<String>,
     /// A DNS label, unique within the project; cannot be changed.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -37,7 +42,7 @@ pub struct AppInput {
     pub host: Option<String>,
     /// The App resource's spec.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<Value>")]
+    #[schemars(with = "Option<AppSpec>")]
     pub spec: Option<Value>,
     /// The caller's own labels.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -60,7 +65,7 @@ pub struct App {
     /// The project's namespace.
     pub namespace: String,
     /// The App resource's spec.
-    #[schemars(with = "Value")]
+    #[schemars(with = "AppSpec")]
     pub spec: Value,
     /// Identity labels and the caller's own.
     pub labels: Labels,

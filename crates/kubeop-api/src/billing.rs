@@ -13,18 +13,21 @@ use serde_json::json;
 #[schemars(example = sample_example())]
 pub struct UsageSample {
     /// A time within the hour.
+    #[schemars(extend("format" = "date-time"))]
     pub ts: String,
     /// Whose usage.
+    #[schemars(extend("format" = "uuid"))]
     pub tenant_id: String,
     /// Of which project.
+    #[schemars(extend("format" = "uuid"))]
     pub project_id: Option<String>,
     /// Who measured.
     pub source: Option<String>,
     /// Average millicores.
-    #[serde(default)]
+    #[schemars(range(min = 0, max = 1_000_000_000_000_i64))]
     pub cpu_milli: i64,
     /// Average MiB.
-    #[serde(default)]
+    #[schemars(range(min = 0, max = 1_000_000_000_000_i64))]
     pub mem_mib: i64,
 }
 
@@ -45,10 +48,12 @@ pub struct IngestResult {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 pub struct SnapshotQuery {
     /// Only of this tenant.
+    #[schemars(extend("format" = "uuid"))]
     pub tenant_id: Option<String>,
     /// `YYYY-MM`; default: the current one.
     pub month: Option<String>,
     /// How many tenants at most: 1 to 1000, default 100.
+    #[schemars(with = "Option<i32>", range(min = 1, max = 1000))]
     pub limit: Option<String>,
     /// Where to go on.
     pub cursor: Option<String>,
@@ -144,7 +149,7 @@ fn invoice_example() -> serde_json::Value {
 }
 
 fn price_example() -> serde_json::Value {
-    json!({"meter": "cpu_milli", "rate": "0.0000012", "effective_from": "2026-06-01T00:00:00Z"})
+    json!({"meter": "cpu_milli", "rate": "0.0000012", "effective_from": "2199-06-01T00:00:00Z"})
 }
 
 /// Which invoice.
@@ -228,8 +233,10 @@ pub struct InvoiceSummary {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 pub struct InvoiceListQuery {
     /// Only of this tenant.
+    #[schemars(extend("format" = "uuid"))]
     pub tenant_id: Option<String>,
     /// How many at most: 1 to 1000, default 100.
+    #[schemars(with = "Option<i32>", range(min = 1, max = 1000))]
     pub limit: Option<String>,
     /// Where to go on.
     pub cursor: Option<String>,

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 pub struct ClusterInput {
     /// Only on a change of the collection: which one.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "uuid"))]
     pub id: Option<String>,
     /// A DNS label, unique among clusters.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -34,6 +35,35 @@ pub struct ClusterInput {
     /// The caller's own labels.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub labels: Option<Labels>,
+}
+
+/// Parameters of the list of clusters.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+pub struct ClusterListQuery {
+    /// How many at most: 1 to 1000, default 100.
+    #[schemars(with = "Option<i32>", range(min = 1, max = 1000))]
+    pub limit: Option<String>,
+    /// Where to go on: from the `Link` of the page before.
+    pub cursor: Option<String>,
+    /// Only this cluster.
+    #[schemars(extend("format" = "uuid"))]
+    pub cluster_id: Option<String>,
+    /// Only of this name.
+    pub name: Option<String>,
+}
+
+/// Parameters of the delete of a cluster.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+pub struct ClusterDeleteQuery {
+    /// Seconds to wait at most (0 to 60) until it is gone; it is gone at once.
+    #[schemars(with = "Option<i32>", range(min = 0, max = 60))]
+    pub wait: Option<String>,
+    /// As of every delete. A cluster that does not answer is forgotten without it too.
+    #[schemars(with = "Option<bool>")]
+    pub force: Option<String>,
+    /// Also remove what kubeOP installed there.
+    #[schemars(with = "Option<bool>")]
+    pub uninstall: Option<String>,
 }
 
 /// A registered cluster.

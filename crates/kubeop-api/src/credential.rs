@@ -11,8 +11,10 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 pub struct ProjectTokenInput {
     /// The project.
+    #[schemars(required, extend("format" = "uuid"))]
     pub project_id: Option<String>,
     /// Minutes it lives: 1 to 1440, default 60.
+    #[schemars(range(min = 1, max = 1440))]
     pub ttl_minutes: Option<i64>,
 }
 
@@ -20,8 +22,10 @@ pub struct ProjectTokenInput {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 pub struct TenantTokenInput {
     /// The tenant.
+    #[schemars(required, extend("format" = "uuid"))]
     pub tenant_id: Option<String>,
     /// Minutes it lives: 1 to 1440, default 60.
+    #[schemars(range(min = 1, max = 1440))]
     pub ttl_minutes: Option<i64>,
 }
 
@@ -48,6 +52,7 @@ pub struct Token {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 pub struct KubeconfigQuery {
     /// Minutes it lives: 10 to 1440, default 60.
+    #[schemars(with = "Option<i32>", range(min = 10, max = 1440))]
     pub ttl_minutes: Option<String>,
     /// `developer` (default), `viewer` or `admin`.
     pub role: Option<String>,
@@ -68,6 +73,7 @@ pub struct Kubeconfig {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 pub struct KubeconfigListQuery {
     /// The project.
+    #[schemars(extend("format" = "uuid"))]
     pub project_id: Option<String>,
 }
 

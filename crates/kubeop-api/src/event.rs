@@ -97,6 +97,7 @@ pub struct DeadDelivery {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 pub struct DeadQuery {
     /// How many at most: 1 to 1000, default 100.
+    #[schemars(with = "Option<i32>", range(min = 1, max = 1000))]
     pub limit: Option<String>,
     /// Where to go on: from the `Link` of the page before.
     pub cursor: Option<String>,
@@ -106,5 +107,6 @@ pub struct DeadQuery {
     #[serde(rename = "type")]
     pub kind: Option<String>,
     /// Only about this tenant.
+    #[schemars(extend("format" = "uuid"))]
     pub tenant_id: Option<String>,
 }

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 pub struct ClusterQuery {
     /// The cluster's id.
+    #[schemars(extend("format" = "uuid"))]
     pub cluster_id: Option<String>,
 }
 
@@ -43,13 +44,17 @@ pub struct BootstrapResult {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 pub struct AutoscaleInput {
     /// Whether there shall be one.
+    #[schemars(required)]
     pub enabled: Option<bool>,
     /// Replicas at least: 1 or more, default 1.
+    #[schemars(range(min = 1, max = 100))]
     pub min: Option<i64>,
     /// Replicas at most: `min` to 100, default 3.
+    #[schemars(range(min = 1, max = 100))]
     pub max: Option<i64>,
     /// CPU use aimed at, in percent of requests: 1 to 100, default 70.
     #[serde(rename = "target_cpu")]
+    #[schemars(range(min = 1, max = 100))]
     pub target_cpu: Option<i64>,
 }
 

@@ -25,9 +25,11 @@ pub struct PolicyInput {
 pub struct QuotaMax {
     /// CPU requests.
     #[serde(rename = "requestsCPU", default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
     pub requests_cpu: Option<String>,
     /// Memory requests.
     #[serde(rename = "requestsMemory", default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
     pub requests_memory: Option<String>,
 }
 

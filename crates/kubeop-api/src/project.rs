@@ -12,12 +12,15 @@ use serde::{Deserialize, Serialize};
 pub struct ProjectInput {
     /// Only on a change of the collection: which one.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "uuid"))]
     pub id: Option<String>,
     /// The tenant it belongs to; cannot be changed.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "uuid"))]
     pub tenant_id: Option<String>,
     /// The tenant's cluster; given or not, it cannot differ.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "uuid"))]
     pub cluster_id: Option<String>,
     /// A DNS label, unique within the tenant; cannot be changed.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -132,14 +132,18 @@ impl<'de> Deserialize<'de> for QuotaMap {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 pub struct ListQuery {
     /// How many at most: 1 to 1000, default 100.
+    #[schemars(with = "Option<i32>", range(min = 1, max = 1000))]
     pub limit: Option<String>,
     /// Where to go on: from the `Link` of the page before.
     pub cursor: Option<String>,
     /// Only of this cluster.
+    #[schemars(extend("format" = "uuid"))]
     pub cluster_id: Option<String>,
     /// Only of this tenant.
+    #[schemars(extend("format" = "uuid"))]
     pub tenant_id: Option<String>,
     /// Only of this project.
+    #[schemars(extend("format" = "uuid"))]
     pub project_id: Option<String>,
     /// Only of this name.
     pub name: Option<String>,
@@ -149,6 +153,7 @@ pub struct ListQuery {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 pub struct ItemQuery {
     /// Seconds to wait at most (0 to 60) until the resource is settled.
+    #[schemars(with = "Option<i32>", range(min = 0, max = 60))]
     pub wait: Option<String>,
 }
 
@@ -156,11 +161,11 @@ pub struct ItemQuery {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 pub struct DeleteQuery {
     /// Seconds to wait at most (0 to 60) until it is gone.
+    #[schemars(with = "Option<i32>", range(min = 0, max = 60))]
     pub wait: Option<String>,
     /// Forget what an unreachable cluster still holds (admin).
+    #[schemars(with = "Option<bool>")]
     pub force: Option<String>,
-    /// For clusters: also remove what kubeOP installed there.
-    pub uninstall: Option<String>,
 }
 
 /// A time as RFC 3339 in UTC with `Z`.

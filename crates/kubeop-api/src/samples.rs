@@ -124,7 +124,9 @@ impl<'de> Visitor<'de> for PlainVisitor {
                 Field::Mem => once(&mut mem_mib, entries.next_value()?)?,
             }
         }
-        let (Some(Text(ts)), Some(Text(tenant_id))) = (ts, tenant_id) else {
+        let (Some(Text(ts)), Some(Text(tenant_id)), Some(cpu_milli), Some(mem_mib)) =
+            (ts, tenant_id, cpu_milli, mem_mib)
+        else {
             return Err(A::Error::custom("a field is missing"));
         };
         Ok(Plain(UsageSample {
@@ -132,8 +134,8 @@ impl<'de> Visitor<'de> for PlainVisitor {
             tenant_id,
             project_id: project_id.flatten().map(|text| text.0),
             source: source.flatten().map(|text| text.0),
-            cpu_milli: cpu_milli.unwrap_or_default(),
-            mem_mib: mem_mib.unwrap_or_default(),
+            cpu_milli,
+            mem_mib,
         }))
     }
 }
@@ -195,9 +197,13 @@ mod tests {
     fn every_spelling_is_plain_and_read_the_same() {
         for line in [
             format!(r#"{{"ts":"t","tenant_id":"{TENANT}","cpu_milli":250,"mem_mib":512}}"#),
-            format!(r#"{{"TS":"t","tenantID":"{TENANT}","source":"m","cpuMilli":-1}}"#),
-            format!(r#" {{ "t-s" : "a\"\u00e9", "TenantId":"{TENANT}","project_id":null,"Source":null }} "#),
-            format!(r#"{{"t\u0073":"t","tenant-id":"{TENANT}","projectID":"p","mem_mib":9223372036854775807}}"#),
+            format!(r#"{{"TS":"t","tenantID":"{TENANT}","source":"m","cpuMilli":-1,"MEM-MIB":0}}"#),
+            format!(
+                r#" {{ "t-s" : "a\"\u00e9", "TenantId":"{TENANT}","project_id":null,"Source":null,"cpu_milli":1,"mem_mib":2 }} "#
+            ),
+            format!(
+                r#"{{"t\u0073":"t","tenant-id":"{TENANT}","projectID":"p","cpu_milli":0,"mem_mib":9223372036854775807}}"#
+            ),
         ] {
             assert!(is_plain(&line), "{line}");
             assert_eq!(from_line(line.as_bytes()).unwrap(), slowly(&line).unwrap(), "{line}");
@@ -225,7 +231,8 @@ mod tests {
             r#""cpu_milli":1,"cpuMilli":1"#,
             r#""cpu_milli":1,"#,
         ] {
-            let line = format!(r#"{{"ts":"t","tenant_id":"{TENANT}",{rest}}}"#);
+            let figures = if rest.contains("cpu") { r#""mem_mib":2,"# } else { r#""cpu_milli":1,"mem_mib":2,"# };
+            let line = format!(r#"{{"ts":"t","tenant_id":"{TENANT}",{figures}{rest}}}"#);
             assert!(!is_plain(&line), "{line}");
             match (from_line(line.as_bytes()), slowly(&line)) {
                 (Ok(one), Ok(other)) => assert_eq!(one, other),
@@ -233,15 +240,26 @@ mod tests {
                 (one, other) => panic!("{line}: {one:?} {other:?}"),
             }
         }
-        for line in ["{}", "[]", "null", "7", "\"a\"", "", "{", r#"{"ts":"t"}"#, r#"["t","x",null,null,1,2]"#, "{} {}"]
-        {
+        for line in [
+            "{}",
+            "[]",
+            "null",
+            "7",
+            "\"a\"",
+            "",
+            "{",
+            r#"{"ts":"t"}"#,
+            r#"{"ts":"t","tenant_id":"x","cpu_milli":1}"#,
+            r#"["t","x",null,null,1,2]"#,
+            "{} {}",
+        ] {
             assert!(!is_plain(line) && from_line(line.as_bytes()).is_err(), "{line}");
         }
     }
 
     #[test]
     fn both_forms_name_the_bad_one_by_its_index_and_field() {
-        let good = format!(r#"{{"ts":"t","tenant_id":"{TENANT}"}}"#);
+        let good = format!(r#"{{"ts":"t","tenant_id":"{TENANT}","cpu_milli":1,"mem_mib":2}}"#);
         let odd = good.replace("\"ts\"", "\"version\":1,\"ts\"");
         assert!(from_json(b" [] ").unwrap().is_empty());
         assert_eq!(from_json(good.as_bytes()).unwrap().len(), 1);
@@ -252,6 +270,8 @@ mod tests {
             (r#"{"ts":"t","TS":"t"}"#, "[1]: TS: means \"ts\", which is given twice"),
             (r#"{"ts":"t","ts":"t"}"#, "[1]: the body is not acceptable JSON: key \"ts\" is given twice"),
             (r#"{"ts":"t"}"#, "[1]: tenant_id: is required"),
+            (r#"{"ts":"t","tenant_id":"x","mem_mib":1}"#, "[1]: cpu_milli: is required"),
+            (r#"{"ts":"t","tenant_id":"x","cpu_milli":1}"#, "[1]: mem_mib: is required"),
             (r#"["t","x"]"#, "[1]: an object is needed, not an array"),
         ] {
             let array = from_json(format!("[{good},{bad},{good}]").as_bytes()).unwrap_err();

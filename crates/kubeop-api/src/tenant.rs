@@ -12,12 +12,14 @@ use serde::{Deserialize, Serialize};
 pub struct TenantInput {
     /// Only on a change of the collection: which one.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "uuid"))]
     pub id: Option<String>,
     /// A DNS label, unique among tenants; cannot be changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// The cluster it lives on; cannot be changed.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "uuid"))]
     pub cluster_id: Option<String>,
     /// The envelope: `cpu`, `memory`, `storage`, `pods`, `projects` or any ResourceQuota key.
     #[serde(skip_serializing_if = "Option::is_none")]

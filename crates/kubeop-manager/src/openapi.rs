@@ -4,6 +4,7 @@
 
 pub(crate) mod headers;
 mod hooks;
+pub(crate) mod shape;
 mod words;
 
 use crate::router;
@@ -14,8 +15,8 @@ const ABOUT: &str = "Clusters, tenants, projects and apps; policy, access, usage
 `_` and `-`; an unknown one is a 400, read-only ones are ignored, so that the body of a GET can be PUT back. Every error is \
 `{\"error\": sentence}`. Lists are arrays, newest last; `Link` with rel=next leads on. Every answer carries `X-Request-Id`.";
 
-/// The document of the whole API.
-pub fn document() -> OpenApi {
+/// The document of the whole API, as the generator makes it.
+fn document() -> OpenApi {
     aide::generate::infer_responses(true);
     aide::generate::extract_schemas(true);
     let mut api = OpenApi {
@@ -57,7 +58,9 @@ pub fn document() -> OpenApi {
 /// # Errors
 /// `Internal` if it cannot be written, which a test excludes.
 pub fn json() -> kubeop_core::Result<String> {
-    let mut text = serde_json::to_string_pretty(&document()).map_err(kubeop_core::Error::internal)?;
+    let mut document = serde_json::to_value(document()).map_err(kubeop_core::Error::internal)?;
+    shape::complete(&mut document);
+    let mut text = serde_json::to_string_pretty(&document).map_err(kubeop_core::Error::internal)?;
     text.push('\n');
     Ok(text)
 }

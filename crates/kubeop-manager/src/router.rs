@@ -11,9 +11,10 @@ use crate::http::{idempotency, layers};
 use crate::state::Manager;
 use aide::axum::ApiRouter;
 use aide::axum::routing::{delete_with, get_with, post_with, put_with};
-use aide::openapi::{ReferenceOr, Responses, StatusCode};
+use aide::openapi::{MediaType, ReferenceOr, Response, Responses, SchemaObject, StatusCode};
 use aide::transform::TransformOperation;
 use axum::Router;
+use schemars::json_schema;
 use std::sync::Arc;
 
 type Op<'a> = TransformOperation<'a>;
@@ -53,9 +54,22 @@ fn also<const STATUS: u16>(document: impl FnOnce(Op<'_>) -> Op<'_>) -> impl FnOn
     }
 }
 
-/// An operation that anybody may call and that answers with text.
-fn text(id: &'static str, summary: &'static str) -> impl FnOnce(Op<'_>) -> Op<'_> {
-    move |operation| open(id, summary)(operation).response::<200, String>()
+/// An operation that anybody may call and that answers with a document of this media type; as JSON it is an object.
+fn served(id: &'static str, summary: &'static str, media_type: &'static str) -> impl FnOnce(Op<'_>) -> Op<'_> {
+    move |operation| {
+        let mut operation = open(id, summary)(operation);
+        let kind = if media_type == "application/json" { "object" } else { "string" };
+        let schema = SchemaObject { json_schema: json_schema!({"type": kind}), external_docs: None, example: None };
+        let content = MediaType { schema: Some(schema), ..MediaType::default() };
+        let answer = Response {
+            description: "As asked.".to_owned(),
+            content: indexmap::IndexMap::from_iter([(media_type.to_owned(), content)]),
+            ..Response::default()
+        };
+        let responses = operation.inner_mut().responses.get_or_insert_with(Responses::default);
+        responses.responses.insert(StatusCode::Code(200), ReferenceOr::Item(answer));
+        operation
+    }
 }
 
 /// The paths with their documentation.
@@ -64,10 +78,13 @@ pub fn routes() -> ApiRouter<Arc<Manager>> {
         .api_route("/healthz", get_with(system::healthz, open("healthz", "Whether the process lives")))
         .api_route("/readyz", get_with(system::readyz, open("readyz", "Whether requests can be served")))
         .api_route("/version", get_with(system::version, open("version", "Build metadata")))
-        .api_route("/metrics", get_with(system::metrics, text("metrics", "Metrics in OpenMetrics text")))
+        .api_route(
+            "/metrics",
+            get_with(system::metrics, served("metrics", "Metrics in OpenMetrics text", "application/openmetrics-text")),
+        )
         .api_route(
             "/openapi.json",
-            get_with(system::openapi, also::<429>(also::<503>(text("openapi", "This document")))),
+            get_with(system::openapi, also::<429>(also::<503>(served("openapi", "This document", "application/json")))),
         )
         .merge(cluster_routes())
         .merge(tenancy_routes())

@@ -14,6 +14,7 @@ const FILES: &[(i64, &str, &str)] = &[
     (4, "keys", include_str!("../migrations/0004_keys.sql")),
     (5, "events", include_str!("../migrations/0005_events.sql")),
     (6, "reach", include_str!("../migrations/0006_reach.sql")),
+    (7, "last_seen", include_str!("../migrations/0007_last_seen.sql")),
 ];
 
 /// Token, PostgreSQL, SQLite.

@@ -208,3 +208,30 @@ async fn tokens_open_their_own_and_nothing_else_is_told_to_exist() -> Result<()>
     project.get(&format!("/v1/projects/{}", home.project)).await?.expect_error(401, &[])?;
     Ok(())
 }
+
+/// The API took such a name, and the app was never delivered: the name is held by an App that the tenant made by kubectl.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_name_of_an_app_that_a_tenant_made_itself_was_taken_in() -> Result<()> {
+    let world = World::shared().await?;
+    let api = world.admin()?;
+    let home = scenario::home(&api, &world.cluster, "own").await?;
+    let file = world.kubeop().file(&unique("kubeconfig"));
+    let (_, tenant) = scenario::kubeconfig(&api, &home.project, "", &file).await?;
+    let own = json!({
+        "apiVersion": "platform.kubeop.io/v1alpha1", "kind": "App", "metadata": {"name": "own"},
+        "spec": {"delivery": {"image": "docker.io/library/nginx:1.25"}},
+    });
+    ensure!(tenant.create(&own).await?.ok, "the tenant's App was not taken");
+    let body = |name: &str| json!({"project_id": home.project, "name": name, "image": "docker.io/library/nginx:1.25"});
+    let refused = api.post("/v1/apps", &body("own")).await?.expect(409)?;
+    ensure!(refused.text.contains("was not made here"), "{}", refused.text);
+    let made = api.post("/v1/apps", &body("other")).await?.expect(201)?.id()?;
+    until("the app on the cluster", scenario::PATIENCE, async || {
+        Ok(Seen::when(tenant.exists("get app other").await?, (), made.clone()))
+    })
+    .await?;
+    // Our own App of that name is no reason: that is the other 409.
+    let again = api.post("/v1/apps", &body("other")).await?.expect(409)?;
+    ensure!(again.text.contains("exists already"), "{}", again.text);
+    Ok(())
+}

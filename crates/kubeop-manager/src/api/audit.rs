@@ -20,10 +20,12 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 pub struct AuditQuery {
     /// How many at most: 1 to 1000, default 100.
+    #[schemars(with = "Option<i32>", range(min = 1, max = 1000))]
     pub limit: Option<String>,
     /// Where to go on.
     pub cursor: Option<String>,
     /// Only of this tenant.
+    #[schemars(extend("format" = "uuid"))]
     pub tenant_id: Option<String>,
     /// Only of this object.
     pub object_id: Option<String>,

@@ -17,6 +17,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
+use uuid::Uuid;
 
 /// What a change of an item is: all of its mutable fields (PUT), or some (PATCH).
 pub enum Change<T, const LIMIT: usize = DEFAULT_LIMIT> {
@@ -129,6 +130,14 @@ pub fn unchanged(field: &str, asked: Option<&str>, current: &str) -> Result<()> 
     }
 }
 
+/// The same of an id, which can be written in several ways.
+pub fn unchanged_id(field: &str, asked: Option<&str>, current: Uuid) -> Result<()> {
+    match asked {
+        Some(asked) if Uuid::try_parse(asked) == Ok(current) => Ok(()),
+        other => unchanged(field, other, &current.to_string()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -146,6 +155,18 @@ mod tests {
         ] {
             merge(&mut target, patch);
             assert_eq!(target, expected);
+        }
+    }
+
+    #[test]
+    fn an_id_in_upper_case_was_taken_for_another() {
+        let id = Uuid::from_u128(0x0198_8c9d_2b1e_7f00_8a11_1d5c_2f9e_4a21);
+        for same in [None, Some(id.to_string()), Some(id.to_string().to_uppercase()), Some(id.simple().to_string())] {
+            unchanged_id("id", same.as_deref(), id).unwrap();
+        }
+        for other in ["", "x", "01988c9d-2b1e-7f00-8a11-1d5c2f9e4a22"] {
+            let told = unchanged_id("id", Some(other), id).unwrap_err();
+            assert!(told.message().starts_with("id: cannot be changed from \"01988c9d-"), "{told}");
         }
     }
 

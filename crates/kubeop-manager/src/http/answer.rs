@@ -3,6 +3,7 @@
 //! Invariant: what an operation answers is in its return type, so that the OpenAPI document cannot drift.
 
 use crate::openapi::headers::header as described;
+use crate::openapi::shape::absent_not_null;
 use aide::OperationOutput;
 use aide::generate::GenContext;
 use aide::openapi::{Operation, ReferenceOr, Response as DocResponse, StatusCode as DocStatus};
@@ -47,6 +48,14 @@ pub struct Gone;
 pub struct Page<T> {
     /// The page.
     pub items: Vec<T>,
+    /// Path and query of the next page.
+    pub next: Option<String>,
+}
+
+/// 200 with a value of which a part is a page; the same with the next page is in `Link`.
+pub struct Paged<T> {
+    /// The value.
+    pub item: T,
     /// Path and query of the next page.
     pub next: Option<String>,
 }
@@ -173,7 +182,13 @@ impl IntoResponse for Gone {
 
 impl<T: Serialize> IntoResponse for Page<T> {
     fn into_response(self) -> Response {
-        let mut response = Json(self.items).into_response();
+        Paged { item: self.items, next: self.next }.into_response()
+    }
+}
+
+impl<T: Serialize> IntoResponse for Paged<T> {
+    fn into_response(self) -> Response {
+        let mut response = Json(self.item).into_response();
         if let Some(next) = self.next {
             put(&mut response, header::LINK, &format!("<{next}>; rel=\"next\""));
         }
@@ -200,11 +215,25 @@ fn documented<T: JsonSchema + Serialize>(
         .iter()
         .map(|(name, meaning, example)| ((*name).to_owned(), ReferenceOr::Item(described(meaning, example))))
         .collect();
-    Json::<T>::operation_response(ctx, operation)
+    as_sent(ctx, |ctx| Json::<T>::operation_response(ctx, operation))
         .map(|response| DocResponse { description: description.to_owned(), headers, ..response })
         .map(|response| (Some(DocStatus::Code(status)), response))
         .into_iter()
         .collect()
+}
+
+/// Describes types as they are sent, not as they would be read: what is always there is required, and what is left out when there is nothing is
+/// never null. The schemas join those of the requests; of a type that is in both this one stays.
+pub(crate) fn as_sent<R>(ctx: &mut GenContext, describe: impl FnOnce(&mut GenContext) -> R) -> R {
+    let settings = ctx.schema.settings().clone().for_serialize();
+    let read = std::mem::replace(&mut ctx.schema, settings.into_generator());
+    let described = describe(ctx);
+    let mut sent = std::mem::replace(&mut ctx.schema, read);
+    for (name, mut schema) in sent.take_definitions(false) {
+        absent_not_null(&mut schema);
+        ctx.schema.definitions_mut().insert(name, schema);
+    }
+    described
 }
 
 const ETAG: (&str, &str, &str) = ("ETag", "Its version, for `If-Match`.", "\"1\"");
@@ -229,6 +258,9 @@ outputs! {
     ];
     Page => Vec<T>, 200, "A page of the list, newest last; `Link` with rel=next leads on.", [
         ("Link", "Only if there is a next page: path and query of it.", "</v1/apps?limit=100&cursor=AAAB>; rel=\"next\"")
+    ];
+    Paged => T, 200, "As asked; `Link` with rel=next leads on.", [
+        ("Link", "Only if there is a next page: path and query of it.", "</v1/usage/snapshot?limit=100&cursor=AAAB>; rel=\"next\"")
     ];
     Secret => T, 200, "Shown once; not to be cached.", [
         ("Cache-Control", "No cache may keep it.", "no-store")

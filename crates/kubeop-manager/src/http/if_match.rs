@@ -49,13 +49,13 @@ impl IfMatch {
     }
 
     /// Refuses a change that is based on other versions.
-    pub fn check(self, version: i64) -> Result<()> {
-        let Some(tags) = self.0 else { return Ok(()) };
+    pub fn check(&self, version: i64) -> Result<()> {
+        let Some(tags) = &self.0 else { return Ok(()) };
         let current = version.to_string();
         if tags.strong.contains(&current) {
             return Ok(());
         }
-        let text = tags.text;
+        let text = &tags.text;
         Err(Error::new(
             ErrorKind::PreconditionFailed,
             format!("If-Match {text} does not hold: the version is \"{current}\""),

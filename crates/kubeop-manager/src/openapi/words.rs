@@ -63,12 +63,16 @@ const TOLD: &[Told] = &[
     ("openapi", "The document that you are reading.", None),
     (
         "registerCluster",
-        "Connects to the API server (5 s), reads its version and checks its own permissions; nothing is stored if that fails. `kubeconfig` is YAML text or base64 of it, with everything in it: no files, commands or proxies. With `autoBootstrap` the platform is installed before the answer; if that fails the cluster is registered all the same, with phase `Degraded` and the reason, and it is tried again. The same API server twice is a 409.",
+        "Connects to the API server (5 s), reads its version and checks its own permissions; nothing is stored if that fails. `kubeconfig` is YAML text or base64 of it, with everything in it: no files, commands or proxies. With `auto_bootstrap` the platform is installed before the answer; if that fails the cluster is registered all the same, with phase `Degraded` and the reason, and it is tried again. The same API server twice is a 409.",
         Some(
-            r#"{"name": "prod-1", "kubeconfig": "apiVersion: v1\nkind: Config\n...", "autoBootstrap": true, "installAdmission": true, "labels": {"region": "eu"}}"#,
+            r#"{"name": "prod-1", "kubeconfig": "apiVersion: v1\nkind: Config\n...", "auto_bootstrap": true, "install_admission": true, "labels": {"region": "eu"}}"#,
         ),
     ),
-    ("listClusters", "Clusters in the order in which they were registered. `name` narrows to one.", None),
+    (
+        "listClusters",
+        "Clusters in the order in which they were registered. `name` and `cluster_id` narrow to one.",
+        None,
+    ),
     (
         "replaceClusterById",
         "As `PUT /v1/clusters/{id}`, for the cluster whose `id` is in the body.",
@@ -83,7 +87,7 @@ const TOLD: &[Told] = &[
     (
         "replaceCluster",
         "Replaces labels, switches and public server; with a `kubeconfig`, the credential too (rotation): it must be of the same API server.",
-        Some(r#"{"labels": {"region": "eu"}, "publicServer": "https://k8s.example.com"}"#),
+        Some(r#"{"labels": {"region": "eu"}, "public_server": "https://k8s.example.com"}"#),
     ),
     ("patchCluster", "A JSON merge patch (RFC 7386) of the same fields.", Some(r#"{"labels": {"region": null}}"#)),
     (
@@ -105,7 +109,7 @@ const TOLD: &[Told] = &[
         "createTenant",
         "`quotas` is the envelope of all the tenant's projects together: `cpu`, `memory`, `storage`, `pods`, `projects`, or any key of a ResourceQuota. What is absent is unlimited within the policy.",
         Some(
-            r#"{"name": "acme", "clusterID": "01988c00-51aa-7c70-b0c1-0b8f6b6f2c10", "quotas": {"cpu": "8", "memory": "16Gi"}}"#,
+            r#"{"name": "acme", "cluster_id": "01988c00-51aa-7c70-b0c1-0b8f6b6f2c10", "quotas": {"cpu": "8", "memory": "16Gi"}}"#,
         ),
     ),
     ("listTenants", "Tenants in the order in which they were made; a tenant sees itself.", None),
@@ -135,7 +139,7 @@ const TOLD: &[Told] = &[
         "createProject",
         "A namespace that is fenced before anyone can enter it: quota, limits, Pod Security, network policies. Quotas beyond the tenant's envelope or the policy's ceiling are a 400; creates at the same time never oversell.",
         Some(
-            r#"{"tenantID": "01988c9d-2b1e-7f00-8a11-1d5c2f9e4a21", "name": "web", "quotas": {"cpu": "2", "memory": "4Gi"}}"#,
+            r#"{"tenant_id": "01988c9d-2b1e-7f00-8a11-1d5c2f9e4a21", "name": "web", "quotas": {"cpu": "2", "memory": "4Gi"}}"#,
         ),
     ),
     ("listProjects", "Projects in the order in which they were made, as far as the caller may see them.", None),
@@ -147,15 +151,15 @@ const TOLD: &[Told] = &[
     (
         "patchProjectById",
         "As `PATCH /v1/projects/{id}`, for the project whose `id` is in the body.",
-        Some(r#"{"id": "01988c9e-0c58-7a10-9a51-6b1d0f8f7d02", "podSecurity": "restricted"}"#),
+        Some(r#"{"id": "01988c9e-0c58-7a10-9a51-6b1d0f8f7d02", "pod_security": "restricted"}"#),
     ),
     ("getProject", "One project. With `wait`, once it is settled or the time is over.", None),
     (
         "replaceProject",
         "Replaces quotas, Pod Security level and labels; quotas are decided anew, as on creation.",
-        Some(r#"{"quotas": {"cpu": "4", "memory": "8Gi"}, "podSecurity": "restricted"}"#),
+        Some(r#"{"quotas": {"cpu": "4", "memory": "8Gi"}, "pod_security": "restricted"}"#),
     ),
-    ("patchProject", "A JSON merge patch (RFC 7386) of the same fields.", Some(r#"{"podSecurity": "restricted"}"#)),
+    ("patchProject", "A JSON merge patch (RFC 7386) of the same fields.", Some(r#"{"pod_security": "restricted"}"#)),
     (
         "deleteProject",
         "A 409 with the count while apps exist. 202 while its namespace is being emptied, 204 when it is gone.",
@@ -165,7 +169,7 @@ const TOLD: &[Told] = &[
         "createApp",
         "The short form (`image`, `host`) or the whole `spec` of the App resource. An image that the policy does not allow is a 400; a host that another app has, on any cluster, a 409.",
         Some(
-            r#"{"projectID": "01988c9e-0c58-7a10-9a51-6b1d0f8f7d02", "name": "web", "image": "docker.io/library/nginx:1.25", "host": "web.example.com"}"#,
+            r#"{"project_id": "01988c9e-0c58-7a10-9a51-6b1d0f8f7d02", "name": "web", "image": "docker.io/library/nginx:1.25", "host": "web.example.com"}"#,
         ),
     ),
     ("listApps", "Apps in the order in which they were made, as far as the caller may see them.", None),
@@ -206,12 +210,12 @@ const TOLD: &[Told] = &[
     (
         "bootstrap",
         "Idempotent: repeat it after an upgrade. An absent switch means unchanged.",
-        Some(r#"{"InstallMetricsServer": false, "Mocks": false}"#),
+        Some(r#"{"install_metrics_server": false, "mocks": false}"#),
     ),
     (
         "autoscale",
-        "A HorizontalPodAutoscaler for operator and admission; `Enabled: false` removes it.",
-        Some(r#"{"Enabled": true, "Min": 1, "Max": 3, "TargetCPU": 70}"#),
+        "A HorizontalPodAutoscaler for operator and admission; `enabled: false` removes it.",
+        Some(r#"{"enabled": true, "min": 1, "max": 3, "target_cpu": 70}"#),
     ),
     (
         "platformStatus",
@@ -237,12 +241,12 @@ const TOLD: &[Told] = &[
     (
         "issueProjectToken",
         "A token that is confined to one project and lives for 1 to 1440 minutes (default 60). It is shown once.",
-        Some(r#"{"ProjectID": "01988c9e-0c58-7a10-9a51-6b1d0f8f7d02", "TTLMinutes": 60}"#),
+        Some(r#"{"project_id": "01988c9e-0c58-7a10-9a51-6b1d0f8f7d02", "ttl_minutes": 60}"#),
     ),
     (
         "issueTenantToken",
         "A token that is confined to one tenant and lives for 1 to 1440 minutes (default 60). It is shown once.",
-        Some(r#"{"TenantID": "01988c9d-2b1e-7f00-8a11-1d5c2f9e4a21", "TTLMinutes": 60}"#),
+        Some(r#"{"tenant_id": "01988c9d-2b1e-7f00-8a11-1d5c2f9e4a21", "ttl_minutes": 60}"#),
     ),
     ("revokeToken", "It is refused from now on, by every replica.", None),
     (
@@ -265,7 +269,7 @@ const TOLD: &[Told] = &[
     ),
     (
         "usageSnapshot",
-        "The figures of a month (default: the current one) and what there is; `tenants` is paged like a list.",
+        "The figures of a month (default: the current one) and what there is; `tenants` is paged like a list, `totals` is of all of them.",
         None,
     ),
     (

@@ -7,6 +7,8 @@ use crate::state::Manager;
 use crate::sync::reach;
 use kubeop_api::resource::Phase;
 use kubeop_core::Result;
+use kubeop_core::id::ClusterId;
+use kubeop_store::cluster::{self, BootstrapState, Cluster};
 use kubeop_store::cluster_object::{self, Key};
 use std::time::Duration;
 use tokio::sync::SemaphorePermit;
@@ -26,6 +28,22 @@ pub async fn wait(manager: &Manager, key: Key, limit: Duration) -> Result<()> {
     Ok(())
 }
 
+/// Waits until the set-up of a cluster has come to an end, good or bad, at most for `limit`.
+pub async fn wait_cluster(manager: &Manager, id: ClusterId, limit: Duration) -> Result<()> {
+    let Some(_place) = place(manager, limit) else { return Ok(()) };
+    let (end, mut step) = (Instant::now() + limit, FIRST_STEP);
+    while Instant::now() < end && !manager.shutdown.is_cancelled() {
+        let row = cluster::get(&mut manager.store.read().await?.conn(), id).await?;
+        let under_way =
+            |row: Cluster| matches!(row.bootstrap_state, BootstrapState::Pending | BootstrapState::Removing);
+        if !row.is_some_and(under_way) {
+            break;
+        }
+        pause(manager, &mut step).await;
+    }
+    Ok(())
+}
+
 /// Waits until the entity is gone, at most for `limit`; whether it is.
 pub async fn wait_gone(manager: &Manager, key: Key, limit: Duration) -> Result<bool> {
     let Some(_place) = place(manager, limit) else { return Ok(false) };
@@ -39,6 +57,14 @@ pub async fn wait_gone(manager: &Manager, key: Key, limit: Duration) -> Result<b
         pause(manager, &mut step).await;
     }
     Ok(false)
+}
+
+/// What a committed change is answered with: how it looks after the wait, or as it was committed if that cannot be told. That it was made stands.
+pub fn or_committed<T>(seen: Result<T>, committed: T) -> T {
+    seen.unwrap_or_else(|error| {
+        tracing::warn!(error = %error.chain(), "a change was committed, but how it looks after the wait cannot be told");
+        committed
+    })
 }
 
 fn place(manager: &Manager, limit: Duration) -> Option<SemaphorePermit<'_>> {

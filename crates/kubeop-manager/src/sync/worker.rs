@@ -5,7 +5,7 @@
 use super::{mirror, queue, readiness, repair, upgrade};
 use crate::bootstrap;
 use crate::state::Manager;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use kube::Client;
 use kubeop_cluster::probe;
 use kubeop_core::id::ClusterId;
@@ -24,6 +24,8 @@ const PING: Duration = Duration::from_secs(4);
 const PING_LIMIT: Duration = Duration::from_secs(4);
 /// How often it is asked before it counts as not answering: a server in a storm loses answers.
 const PINGS: u32 = 3;
+/// How often it is noted that it answers.
+const NOTE: SignedDuration = SignedDuration::from_mins(5);
 /// How long a set-up that is under way is left alone.
 const SETUP_GRACE: SignedDuration = SignedDuration::from_secs(90);
 /// How soon a change may have a cluster that does not answer asked again: a flood of them is no flood of attempts.
@@ -100,6 +102,7 @@ async fn stay(manager: &Arc<Manager>, id: ClusterId, resumed: &mut bool) -> Resu
     let client = manager.clusters.get(&manager.store, &row).await?.manager().await?;
     ping(&client).await?;
     set_reach(manager, id, None).await?;
+    note(manager, id, manager.clock.now()).await;
     let doubt = Notify::new();
     tokio::select! {
         outcome = queue::serve(manager, &client, id, &doubt) => outcome,
@@ -144,6 +147,8 @@ async fn ping(client: &Client) -> Result<()> {
 /// Ends with an error when the cluster stops answering, and quietly when its row changed (another kubeconfig). Only its answers to this
 /// question decide: a write that fails, for whatever reason, is a reason to ask (`doubt`).
 async fn watch_over(manager: &Manager, client: &Client, row: &Cluster, doubt: &Notify) -> Result<()> {
+    let mut seen = manager.clock.now();
+    let mut noted = seen;
     loop {
         tokio::select! {
             () = sleep(PING) => {}
@@ -152,10 +157,16 @@ async fn watch_over(manager: &Manager, client: &Client, row: &Cluster, doubt: &N
         let mut asked = 1;
         while let Err(error) = ping(client).await {
             if asked == PINGS {
+                note(manager, row.id, seen).await;
                 return Err(error);
             }
             asked += 1;
             sleep(Duration::from_secs(1)).await;
+        }
+        seen = manager.clock.now();
+        if seen.duration_since(noted) >= NOTE {
+            note(manager, row.id, seen).await;
+            noted = seen;
         }
         match again(manager, row.id).await {
             Ok(now) if now.as_ref().is_none_or(|now| now.version != row.version) => return Ok(()),
@@ -167,6 +178,18 @@ async fn watch_over(manager: &Manager, client: &Client, row: &Cluster, doubt: &N
 
 async fn again(manager: &Manager, id: ClusterId) -> Result<Option<Cluster>> {
     Ok(cluster::get(&mut manager.store.read().await?.conn(), id).await?)
+}
+
+/// Notes when the cluster last answered; it is told while it does not, so that to miss one is no harm.
+async fn note(manager: &Manager, id: ClusterId, seen: Timestamp) {
+    let noting = async {
+        let mut tx = manager.store.begin().await?;
+        cluster::set_seen(&mut tx.conn(), id, seen).await?;
+        tx.commit().await
+    };
+    if let Err(error) = noting.await {
+        tracing::warn!(cluster = %id, %error, "failed to note when a cluster last answered");
+    }
 }
 
 async fn set_reach(manager: &Manager, id: ClusterId, unreachable: Option<&str>) -> Result<()> {

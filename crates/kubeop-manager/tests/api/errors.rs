@@ -122,14 +122,14 @@ both! {
             (
                 "POST",
                 "/v1/usage/ingest",
-                format!(r#"[{{"ts":"2026-01-01T00:00:00Z","tenant_id":"{id}","cpu_milli":-1}}]"#),
+                format!(r#"[{{"ts":"2026-01-01T00:00:00Z","tenant_id":"{id}","cpu_milli":-1,"mem_mib":0}}]"#),
                 "[0]: cpu_milli: -1 is not allowed",
             ),
-            ("POST", "/v1/usage/ingest", format!(r#"[{{"ts":"yesterday","tenant_id":"{id}"}}]"#), "[0]: ts: \"yesterday\""),
+            ("POST", "/v1/usage/ingest", format!(r#"[{{"ts":"yesterday","tenant_id":"{id}","cpu_milli":1,"mem_mib":1}}]"#), "[0]: ts: \"yesterday\""),
             (
                 "POST",
                 "/v1/usage/ingest",
-                format!(r#"[{{"ts":"2026-01-01T00:00:00Z","tenant_id":"{id}","cpu_milli":1}}]"#),
+                format!(r#"[{{"ts":"2026-01-01T00:00:00Z","tenant_id":"{id}","cpu_milli":1,"mem_mib":1}}]"#),
                 "there is no tenant",
             ),
         ] {

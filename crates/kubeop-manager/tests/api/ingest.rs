@@ -42,7 +42,7 @@ fn rows(tenant: &str) -> Vec<String> {
     (0..100_000)
         .map(|n| {
             format!(
-                r#"{{"ts":"{}","tenant_id":"{tenant}","source":"{}","cpu_milli":{}}}"#,
+                r#"{{"ts":"{}","tenant_id":"{tenant}","source":"{}","cpu_milli":{},"mem_mib":0}}"#,
                 hour(n % 700),
                 n / 700,
                 n % 10
@@ -57,7 +57,7 @@ async fn a_hundred_thousand_rows_are_one_batch_in_either_form_and_one_bad_row_re
     let tenant = fixture.tenant("acme").await;
     let mut all = rows(&tenant);
     let good = all[99_999].clone();
-    all[99_999] = good.replace("\"cpu_milli\":9", "\"cpu_milli\":-9");
+    all[99_999] = good.replace("\"cpu_milli\":9,", "\"cpu_milli\":-9,");
     for (kind, text) in [("application/json", format!("[{}]", all.join(","))), ("application/x-ndjson", all.join("\n"))]
     {
         assert!(text.len() < 16 << 20, "{}", text.len());
@@ -82,7 +82,7 @@ async fn a_hundred_thousand_rows_are_one_batch_in_either_form_and_one_bad_row_re
 async fn the_bad_element_is_named_by_index_and_field() {
     let fixture = Fixture::new().await;
     let tenant = fixture.tenant("acme").await;
-    let good = json!({"ts": "2026-01-01T00:00:00Z", "tenant_id": tenant, "cpu_milli": 1});
+    let good = json!({"ts": "2026-01-01T00:00:00Z", "tenant_id": tenant, "cpu_milli": 1, "mem_mib": 0});
     let with = |name: &str, value: Value| {
         let mut bad = good.clone();
         bad[name] = value;
@@ -99,6 +99,14 @@ async fn the_bad_element_is_named_by_index_and_field() {
         ),
         (with("project_id", json!("x")), "[1]: project_id: \"x\" is not a project id"),
         (with("source", json!("a b")), "[1]: source: "),
+        (
+            format!(r#"[{good},{{"ts":"2026-01-01T00:00:00Z","tenant_id":"{tenant}","mem_mib":1}}]"#),
+            "[1]: cpu_milli: is required",
+        ),
+        (
+            format!(r#"[{good},{{"ts":"2026-01-01T00:00:00Z","tenant_id":"{tenant}","cpu_milli":1}}]"#),
+            "[1]: mem_mib: is required",
+        ),
         (with("colour", json!("red")), "[1]: colour: unknown field"),
         (with("cpu_milli", json!(2)), "[1]: has the same hour, tenant, project and source as [0] but other figures"),
         (format!(r#"[{good},{{"ts":1,"ts":2}}]"#), "[1]: the body is not acceptable JSON"),
@@ -136,7 +144,7 @@ async fn totals_never_depend_on_order_repetition_or_batches() {
                 .map(|(n, source, cpu)| {
                     let cpu = *figures.entry((*n, *source)).or_insert(*cpu);
                     let ts = hour(*n) + SignedDuration::from_mins((n * 7 + cpu) % 60);
-                    format!(r#"{{"TS":"{ts}","tenantID":"{tenant}","source":"m{source}","cpuMilli":{cpu}}}"#)
+                    format!(r#"{{"TS":"{ts}","tenantID":"{tenant}","source":"m{source}","cpuMilli":{cpu},"memMib":0}}"#)
                 })
                 .collect();
             batches.extend(std::iter::repeat_n((body, lines), times));

@@ -13,9 +13,11 @@ mod billing;
 mod credentials;
 mod database;
 mod document;
+mod early_looks;
 mod ending;
 mod errors;
 mod events;
+mod examples;
 mod idempotency;
 mod ingest;
 mod key_damage;
@@ -27,6 +29,7 @@ mod patch;
 #[path = "../../../kubeop-store/tests/conformance/pg_proxy.rs"]
 #[expect(dead_code, reason = "the store's own tests use all of it")]
 mod pg_proxy;
+mod queries;
 mod quota;
 mod receiver;
 mod sizes;

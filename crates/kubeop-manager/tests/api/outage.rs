@@ -70,6 +70,28 @@ async fn a_database_that_is_cut_off_is_told_in_our_shape_and_used_again() {
     .await;
 }
 
+/// What followed the commit failed, and the answer was that of a change that was not made.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_committed_change_was_answered_as_if_it_had_failed() {
+    proxied(|store, proxy| async move {
+        let fixture = Fixture::over(store).await;
+        let tenant = fixture.tenant("one").await;
+        let token = fixture.token(Role::Admin);
+        let path = format!("/v1/tenants/{tenant}");
+        let waiting = format!("{path}?wait=20");
+        let change = r#"{"labels":{"a":"b"}}"#;
+        let (answer, ()) = tokio::join!(fixture.call("PATCH", &waiting, Some(&token), Some(change)), async {
+            while fixture.call("GET", &path, Some(&token), None).await.body["version"] != 2 {
+                sleep(Duration::from_millis(20)).await;
+            }
+            proxy.set(Line::Cut);
+        });
+        assert_eq!((answer.status, &answer.body["labels"]["a"]), (StatusCode::OK, &"b".into()), "{}", answer.body);
+        assert_eq!(answer.headers["etag"], "\"2\"");
+    })
+    .await;
+}
+
 /// The first COMMIT of such a request claims its key, the second is the change's.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_commit_in_doubt_is_no_success_and_with_its_key_a_retry_has_one_effect() {

@@ -7,7 +7,7 @@ mod reach;
 mod read;
 mod write;
 
-pub use reach::{Reach, reach, set_ready, set_unreachable};
+pub use reach::{Reach, last_seen, reach, set_ready, set_seen, set_unreachable};
 pub use read::{by_name, by_uid, count, get, get_any, ids, kubeconfig, list, sealed_with};
 pub use write::{fail_bootstrap, insert, lock, mark_deleted, reseal, set_bootstrap, set_kubeconfig, take_back, update};
 

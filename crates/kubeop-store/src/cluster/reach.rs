@@ -50,6 +50,22 @@ pub async fn set_unreachable(c: &mut Conn<'_>, id: ClusterId, why: Option<&str>)
     Ok(rows == 1)
 }
 
+/// When the cluster last answered, as far as it was noted.
+pub async fn last_seen(c: &mut Conn<'_>, id: ClusterId) -> Result<Option<Timestamp>> {
+    let q = sql!("SELECT last_seen FROM cluster WHERE id = $1 AND deleted_at IS NULL AND last_seen IS NOT NULL");
+    let seen: Option<Ts> = on!(c, x => sqlx::query_scalar(q).bind(id.0).fetch_optional(x).await)?;
+    Ok(seen.map(Timestamp::from))
+}
+
+/// Notes when the cluster answered; an earlier time than the noted one is no news.
+pub async fn set_seen(c: &mut Conn<'_>, id: ClusterId, at: Timestamp) -> Result<()> {
+    let q = sql!(
+        "UPDATE cluster SET last_seen = $2 WHERE id = $1 AND deleted_at IS NULL AND (last_seen IS NULL OR last_seen < $2)"
+    );
+    on!(c, x => sqlx::query(q).bind(id.0).bind(Ts::from(at)).execute(x).await.map(|_| ()))?;
+    Ok(())
+}
+
 /// Records that a cluster is ready since `since`, or that it is not (`None`); whether that is news.
 pub async fn set_ready(c: &mut Conn<'_>, id: ClusterId, since: Option<Timestamp>) -> Result<bool> {
     let begins = sql!("UPDATE cluster SET ready_at = $2 WHERE id = $1 AND deleted_at IS NULL AND ready_at IS NULL");

@@ -177,6 +177,23 @@ both! {
         assert!(cluster::set_unreachable(c, row.id, None).await.unwrap());
         assert_eq!(cluster::get(c, row.id).await.unwrap(), Some(row));
     }
+    async fn when_a_cluster_last_answered_is_kept_while_it_does_not(store) {
+        let mut tx = store.begin().await.unwrap();
+        let c = &mut tx.conn();
+        add_seed(c).await;
+        let row = one(1);
+        let _ = cluster::insert(c, &row, &sealed()).await.unwrap();
+        assert_eq!(cluster::last_seen(c, row.id).await.unwrap(), None);
+        let at = |second| jiff::Timestamp::from_second(second).unwrap();
+        cluster::set_seen(c, row.id, at(100)).await.unwrap();
+        cluster::set_seen(c, row.id, at(90)).await.unwrap();
+        let _ = cluster::set_unreachable(c, row.id, Some("time out")).await.unwrap();
+        assert_eq!(cluster::last_seen(c, row.id).await.unwrap(), Some(at(100)));
+        cluster::set_seen(c, row.id, at(110)).await.unwrap();
+        assert_eq!(cluster::last_seen(c, row.id).await.unwrap(), Some(at(110)));
+        assert_eq!(cluster::get(c, row.id).await.unwrap(), Some(row));
+    }
+
     async fn becoming_ready_is_news_once(store) {
         let mut tx = store.begin().await.unwrap();
         let c = &mut tx.conn();

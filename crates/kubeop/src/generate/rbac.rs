@@ -62,6 +62,12 @@ const REASONS: &[Reason] = &[
         "the policy where there is none, and the canary (a dry run, authorized as a create)",
     ),
     (names::MANAGER, SYSTEM, "configmaps kubeop-policy", "the platform policy in force"),
+    (
+        names::MANAGER,
+        SYSTEM,
+        "configmaps kubeop-providers",
+        "whether the stand-ins are in use, in the platform's status",
+    ),
     (names::MANAGER, SYSTEM, "leases (coordination.k8s.io)", "whether an operator leads, in the cluster's status"),
     (names::MANAGER, SYSTEM, "deployments (apps)", "which version runs, in the platform's status"),
     (names::MANAGER, SYSTEM, "horizontalpodautoscalers (autoscaling)", "`POST /v1/platform/autoscale`"),

@@ -3,7 +3,7 @@
 //! Invariant: a spec is accepted by the same rules as on creation.
 
 use super::{KIND, answer, create, get, hosts, missing, spec};
-use crate::api::change::{Change, unchanged};
+use crate::api::change::{Change, unchanged, unchanged_id};
 use crate::api::policy;
 use crate::audit::digest;
 use crate::auth::caller::{Caller, Deed};
@@ -67,11 +67,11 @@ async fn apply(
     }
     let current = current(&row, &change)?;
     let input = change.onto(&current)?;
-    unchanged("id", input.id.as_deref(), &row.id.to_string())?;
+    unchanged_id("id", input.id.as_deref(), row.id.0)?;
     unchanged("name", input.name.as_deref(), row.name.as_str())?;
-    unchanged("project_id", input.project_id.as_deref(), &row.project_id.to_string())?;
-    unchanged("tenant_id", input.tenant_id.as_deref(), &row.tenant_id.to_string())?;
-    unchanged("cluster_id", input.cluster_id.as_deref(), &row.cluster_id.to_string())?;
+    unchanged_id("project_id", input.project_id.as_deref(), row.project_id.0)?;
+    unchanged_id("tenant_id", input.tenant_id.as_deref(), row.tenant_id.0)?;
+    unchanged_id("cluster_id", input.cluster_id.as_deref(), row.cluster_id.0)?;
     create::check_namespace(&input, &project)?;
     let policy = policy::current(&mut tx.conn()).await?.policy;
     let accepted = spec::accept(&input, &project, &policy)?;
@@ -92,11 +92,18 @@ async fn apply(
         about: events::of_app(&row),
         ..Deed::default()
     };
+    let version = row.version;
+    let mut item = answer(&mut tx.conn(), row.clone()).await?;
     caller.commit(tx, deed).await?;
     manager.wake.cluster(row.cluster_id);
-    settle::wait(manager, objects::app_key(&row), wait).await?;
-    let version = row.version;
-    Ok(Item(answer(&mut caller.read().await?.conn(), row).await?, version))
+    if !wait.is_zero() {
+        let looking = async {
+            settle::wait(manager, objects::app_key(&row), wait).await?;
+            answer(&mut caller.read().await?.conn(), row).await
+        };
+        item = settle::or_committed(looking.await, item);
+    }
+    Ok(Item(item, version))
 }
 
 /// The current input, in which a patch of the short form replaces what the short form stands for.

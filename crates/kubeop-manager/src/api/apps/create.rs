@@ -3,7 +3,7 @@
 //! Invariant: the project's row is held while the app is added, so that it is not deleted under it.
 
 use super::{KIND, answer, hosts, spec};
-use crate::api::change::unchanged;
+use crate::api::change::unchanged_id;
 use crate::api::policy;
 use crate::audit::digest;
 use crate::auth::caller::{Caller, Deed};
@@ -13,15 +13,21 @@ use crate::http::answer::Created;
 use crate::http::body::{APP_LIMIT, Body};
 use crate::http::error::ApiResult;
 use crate::http::params::{ItemQueryExt, Query};
-use crate::sync::{objects, settle};
+use crate::sync::{objects, reach, settle};
 use kubeop_api::app::{App as Answer, AppInput};
 use kubeop_api::resource::{ItemQuery, check_labels};
+use kubeop_cluster::apply::{self, Kind, Target};
 use kubeop_core::id::{AppId, ProjectId};
 use kubeop_core::name::Label;
 use kubeop_core::{Error, Result};
 use kubeop_store::Conn;
 use kubeop_store::app::{self, App};
+use kubeop_store::cluster;
 use kubeop_store::project::{self, Project};
+use std::time::Duration;
+
+/// How long the cluster may take to tell whether the name is taken there.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// Apps a project may have.
 const MOST: i64 = 500;
@@ -46,6 +52,7 @@ pub async fn handle(
     let labels = check_labels(input.labels.clone().unwrap_or_default())?;
     let now = manager.clock.now();
 
+    refuse_foreign_app(&caller, project_id, &name).await?;
     let mut tx = caller.change().await?;
     let project = project::lock(&mut tx.conn(), caller.scope, project_id)
         .await?
@@ -88,8 +95,11 @@ pub async fn handle(
     caller.commit_answered(tx, deed, &created).await?;
     manager.wake.cluster(row.cluster_id);
     if !wait.is_zero() {
-        settle::wait(manager, objects::app_key(&row), wait).await?;
-        created.item = answer(&mut caller.read().await?.conn(), row).await?;
+        let looking = async {
+            settle::wait(manager, objects::app_key(&row), wait).await?;
+            answer(&mut caller.read().await?.conn(), row).await
+        };
+        created.item = settle::or_committed(looking.await, created.item);
     }
     Ok(created)
 }
@@ -99,8 +109,8 @@ fn check_parents(input: &AppInput, project: &Project) -> Result<()> {
         return Err(Error::conflict(format!("project {:?} is being deleted", project.name.as_str())));
     }
     check_namespace(input, project)?;
-    unchanged("tenant_id", input.tenant_id.as_deref(), &project.tenant_id.to_string())?;
-    unchanged("cluster_id", input.cluster_id.as_deref(), &project.cluster_id.to_string())
+    unchanged_id("tenant_id", input.tenant_id.as_deref(), project.tenant_id.0)?;
+    unchanged_id("cluster_id", input.cluster_id.as_deref(), project.cluster_id.0)
 }
 
 /// A namespace that is given must be the project's.
@@ -121,6 +131,30 @@ async fn refuse_too_many(conn: &mut Conn<'_>, project: &Project) -> Result<()> {
         return Ok(());
     }
     Err(Error::conflict(format!("project {:?} has {count} apps: at most {MOST} are allowed", project.name.as_str())))
+}
+
+/// Refuses a name that an App of the tenant's own has on the cluster. Early advice, as far as the cluster answers: the sync decides, by POST.
+async fn refuse_foreign_app(caller: &Caller<WriteApps>, project: ProjectId, name: &Label) -> Result<()> {
+    let manager = &caller.manager;
+    let mut read = caller.read().await?;
+    let Some(project) = project::get(&mut read.conn(), caller.scope, project).await? else { return Ok(()) };
+    let known = reach::of_clusters(&mut read.conn(), &[project.cluster_id]).await?.of(project.cluster_id);
+    let home = cluster::get(&mut read.conn(), project.cluster_id).await?;
+    drop(read);
+    let Some(home) = home.filter(|_| known.bootstrapped && known.reachable) else { return Ok(()) };
+    let target = Target { kind: Kind::App, namespace: Some(project.namespace.to_string()), name: name.to_string() };
+    let looking = async {
+        let client = manager.clusters.get(&manager.store, &home).await?.manager().await?;
+        apply::live(&client, &target).await
+    };
+    match tokio::time::timeout(LOOK, looking).await {
+        Ok(Ok(Some(live))) if !live.managed => Err(Error::conflict(format!(
+            "an App named {:?} that was not made here is in namespace {:?} of the cluster: choose another name, or delete it there",
+            name.as_str(),
+            project.namespace.as_str()
+        ))),
+        _ => Ok(()),
+    }
 }
 
 async fn refuse_taken_name(

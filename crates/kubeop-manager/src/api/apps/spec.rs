@@ -12,7 +12,7 @@ use kubeop_crds::{App, AppSpec, PodSecurity};
 use kubeop_plan::Identity;
 use kubeop_plan::app::{Surroundings, validate};
 use kubeop_store::project::Project;
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 /// A spec that was accepted.
@@ -26,13 +26,12 @@ pub struct Accepted {
 
 /// Puts the forms together and checks the outcome.
 pub fn accept(input: &AppInput, project: &Project, policy: &PlatformPolicy) -> Result<Accepted> {
-    let mut spec = match &input.spec {
-        Some(value) => AppSpec::parse_strict(value)?,
-        None => AppSpec::default(),
-    };
+    // Before it is read, for what the short form says may be left out of the long one.
+    let mut given = input.spec.clone().unwrap_or_else(|| json!({"delivery": {}}));
     if let Some(image) = &input.image {
-        take_image(&mut spec, image)?;
+        take_image(&mut given, image)?;
     }
+    let mut spec = AppSpec::parse_strict(&given)?;
     if let Some(host) = &input.host {
         let taken = spec.host_texts().iter().filter_map(|text| Host::parse(text).ok()).collect::<Vec<_>>();
         let host = Host::parse(host).map_err(|e| e.at("host"))?;
@@ -85,22 +84,53 @@ fn deliverable(spec: &AppSpec, project: &Project, policy: &PlatformPolicy) -> Re
     validate(&app, &around).map(|_| ()).map_err(|refusal| Error::invalid(refusal.message))
 }
 
-fn take_image(spec: &mut AppSpec, image: &str) -> Result<()> {
+/// Puts the image of the short form into the long one. What is of another type there is left to the parser, which says so.
+fn take_image(spec: &mut Value, image: &str) -> Result<()> {
     ImageRef::parse(image).map_err(|e| e.at("image"))?;
-    let other_kind = spec.delivery.git.is_some() || spec.delivery.helm.is_some() || spec.delivery.raw.is_some();
-    match spec.delivery.image.as_ref().and_then(ImageSource::reference) {
-        Some(reference) if reference == image => Ok(()),
-        Some(reference) => Err(Error::invalid(format!(
-            "image: {:?} and spec.delivery.image {:?} differ",
-            kubeop_core::id::shorten(image),
-            kubeop_core::id::shorten(reference)
-        ))),
-        None if other_kind => Err(Error::invalid("image: spec.delivery is of another kind")),
-        None => {
-            spec.delivery.image = Some(ImageSource::Ref(image.to_owned()));
+    let Some(delivery) = block(spec, "delivery") else { return Ok(()) };
+    if ["git", "helm", "raw"].into_iter().any(|kind| is_given(delivery.get(kind))) {
+        return Err(Error::invalid("image: spec.delivery is of another kind"));
+    }
+    match delivery.get_mut("image") {
+        Some(Value::String(reference)) => same_image(image, reference),
+        Some(Value::Object(block)) => match block.get("ref") {
+            Some(Value::String(reference)) => same_image(image, reference),
+            Some(Value::Null) | None => {
+                block.insert("ref".to_owned(), image.into());
+                Ok(())
+            }
+            Some(_) => Ok(()),
+        },
+        Some(Value::Null) | None => {
+            delivery.insert("image".to_owned(), image.into());
             Ok(())
         }
+        Some(_) => Ok(()),
     }
+}
+
+/// A part of an object, made if it is absent; `None` if either is something else.
+fn block<'a>(value: &'a mut Value, name: &str) -> Option<&'a mut Map<String, Value>> {
+    let part = value.as_object_mut()?.entry(name).or_insert(Value::Null);
+    if part.is_null() {
+        *part = Value::Object(Map::new());
+    }
+    part.as_object_mut()
+}
+
+fn is_given(value: Option<&Value>) -> bool {
+    value.is_some_and(|value| !value.is_null())
+}
+
+fn same_image(image: &str, reference: &str) -> Result<()> {
+    if reference == image {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "image: {:?} and spec.delivery.image {:?} differ",
+        kubeop_core::id::shorten(image),
+        kubeop_core::id::shorten(reference)
+    )))
 }
 
 fn check_images(spec: &AppSpec, policy: &PlatformPolicy) -> Result<()> {
@@ -124,4 +154,44 @@ fn canonical_hosts(spec: &AppSpec) -> Result<Vec<Host>> {
         }
     }
     Ok(hosts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taken(spec: Value, image: &str) -> Result<Value> {
+        let mut spec = spec;
+        take_image(&mut spec, image).map(|()| spec)
+    }
+
+    #[test]
+    fn the_short_form_beside_a_spec_without_an_image_was_refused() {
+        for (spec, expected) in [
+            (json!({"hosts": ["a.b.c"]}), json!({"hosts": ["a.b.c"], "delivery": {"image": "nginx"}})),
+            (json!({"delivery": null}), json!({"delivery": {"image": "nginx"}})),
+            (json!({"delivery": {"image": null, "git": null}}), json!({"delivery": {"image": "nginx", "git": null}})),
+            (
+                json!({"delivery": {"image": {"replicas": 2}}}),
+                json!({"delivery": {"image": {"replicas": 2, "ref": "nginx"}}}),
+            ),
+            (json!({"delivery": {"image": "nginx"}}), json!({"delivery": {"image": "nginx"}})),
+            (json!({"delivery": {"image": {"ref": "nginx"}}}), json!({"delivery": {"image": {"ref": "nginx"}}})),
+            // The parser's to refuse.
+            (json!([]), json!([])),
+            (json!({"delivery": 1}), json!({"delivery": 1})),
+            (json!({"delivery": {"image": 1}}), json!({"delivery": {"image": 1}})),
+            (json!({"delivery": {"image": {"ref": 1}}}), json!({"delivery": {"image": {"ref": 1}}})),
+        ] {
+            assert_eq!(taken(spec, "nginx").unwrap(), expected);
+        }
+        for spec in [
+            json!({"delivery": {"image": "nginx:2"}}),
+            json!({"delivery": {"image": {"ref": "nginx:2", "replicas": 2}}}),
+            json!({"delivery": {"helm": {}}}),
+        ] {
+            let told = taken(spec, "nginx").unwrap_err();
+            assert!(told.message().starts_with("image: "), "{told}");
+        }
+    }
 }

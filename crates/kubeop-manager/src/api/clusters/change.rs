@@ -3,7 +3,7 @@
 //! Invariant: another API server is another cluster: a kubeconfig that leads to one is refused.
 
 use super::{KIND, answer_one, check_public_server, get, own_labels};
-use crate::api::change::{Change, unchanged};
+use crate::api::change::{Change, unchanged, unchanged_id};
 use crate::audit::digest;
 use crate::auth::caller::{Caller, Deed};
 use crate::auth::permission::ManageClusters;
@@ -11,8 +11,10 @@ use crate::events;
 use crate::http::answer::Item;
 use crate::http::error::ApiResult;
 use crate::http::if_match::IfMatch;
-use crate::http::params::{ItemId, NoQuery};
+use crate::http::params::{ItemId, ItemQueryExt, Query};
+use crate::sync::settle;
 use kubeop_api::cluster::{Cluster as Answer, ClusterInput};
+use kubeop_api::resource::ItemQuery;
 use kubeop_cluster::kubeconfig::{Intake, Kubeconfig};
 use kubeop_cluster::probe;
 use kubeop_core::{Error, Result};
@@ -23,35 +25,37 @@ pub async fn handle(
     caller: Caller<ManageClusters>,
     ItemId(id): ItemId,
     if_match: IfMatch,
-    _: NoQuery,
+    Query(query): Query<ItemQuery>,
     change: Change<ClusterInput>,
 ) -> ApiResult<Item<Answer>> {
-    Ok(apply(caller, &id, if_match, change).await?)
+    Ok(apply(caller, &id, if_match, &query, change).await?)
 }
 
 /// Replaces or patches the cluster that the body names.
 pub async fn handle_in_collection(
     caller: Caller<ManageClusters>,
     if_match: IfMatch,
-    _: NoQuery,
+    Query(query): Query<ItemQuery>,
     change: Change<ClusterInput>,
 ) -> ApiResult<Item<Answer>> {
     let id = change.id(|input| input.id.clone())?;
-    Ok(apply(caller, &id, if_match, change).await?)
+    Ok(apply(caller, &id, if_match, &query, change).await?)
 }
 
 async fn apply(
     caller: Caller<ManageClusters>,
     id: &str,
     if_match: IfMatch,
+    query: &ItemQuery,
     change: Change<ClusterInput>,
 ) -> Result<Item<Answer>> {
     let manager = &caller.manager;
+    let wait = query.wait()?;
     let mut row = get::find(&mut caller.read().await?.conn(), id).await?;
     if_match.check(row.version)?;
     let before = digest::of(&row)?;
     let input = change.onto(&as_input(&row))?;
-    unchanged("id", input.id.as_deref(), &row.id.to_string())?;
+    unchanged_id("id", input.id.as_deref(), row.id.0)?;
     unchanged("name", input.name.as_deref(), row.name.as_str())?;
     let replacement = match input.kubeconfig.as_deref() {
         None => None,
@@ -93,9 +97,20 @@ async fn apply(
         ..Deed::default()
     };
     let (id, version) = (row.id, row.version);
+    let item = answer_one(&mut tx.conn(), row).await?;
     caller.commit(tx, deed).await?;
     manager.wake.anew(id);
-    Ok(Item(answer_one(&mut caller.read().await?.conn(), row).await?, version))
+    if !wait.is_zero() {
+        let looking = async {
+            settle::wait_cluster(manager, id, wait).await?;
+            let mut read = caller.read().await?;
+            let row = get::find(&mut read.conn(), &id.to_string()).await?;
+            let version = row.version;
+            Ok(Item(answer_one(&mut read.conn(), row).await?, version))
+        };
+        return Ok(settle::or_committed(looking.await, Item(item, version)));
+    }
+    Ok(Item(item, version))
 }
 
 /// The current input. The kubeconfig is not in it: one that is given replaces the one that is stored.

@@ -11,9 +11,9 @@ use crate::events;
 use crate::http::answer::Gone;
 use crate::http::error::ApiResult;
 use crate::http::if_match::IfMatch;
-use crate::http::params::{ItemId, Query, switch};
+use crate::http::params::{ItemId, Query, switch, wait};
 use crate::sync::objects;
-use kubeop_api::resource::DeleteQuery;
+use kubeop_api::cluster::ClusterDeleteQuery;
 use kubeop_core::{Error, Result};
 use kubeop_store::cluster::{self, BootstrapState, Cluster};
 use kubeop_store::{cluster_object, tenant};
@@ -23,33 +23,40 @@ pub async fn handle(
     caller: Caller<ManageClusters>,
     ItemId(id): ItemId,
     if_match: IfMatch,
-    Query(query): Query<DeleteQuery>,
+    Query(query): Query<ClusterDeleteQuery>,
 ) -> ApiResult<Gone> {
+    // Nothing is waited for and nothing is held on to; but they are read.
+    let _ = (wait(query.wait.as_deref())?, switch("force", query.force.as_deref())?);
     let uninstall = switch("uninstall", query.uninstall.as_deref())?;
     let row = get::find(&mut caller.read().await?.conn(), &id).await?;
-    if_match.check(row.version)?;
     if !uninstall {
-        forget(&caller, &row, String::new()).await?;
+        forget(&caller, &row, Some(&if_match), String::new()).await?;
         return Ok(Gone);
     }
-    close(&caller, &row).await?;
+    close(&caller, &row, &if_match).await?;
     let ended = tokio::spawn(async move {
         let left = bootstrap::remove(&caller.manager, &row).await?;
         let but = if left.is_empty() { String::new() } else { format!(" but for {}", left.join(", ")) };
         let detail = format!("uninstalled{but}");
-        forget(&caller, &row, detail).await
+        forget(&caller, &row, None, detail).await
     });
     ended.await.map_err(Error::internal)??;
     Ok(Gone)
 }
 
 /// Forgets a cluster without tenants.
-async fn forget(caller: &Caller<ManageClusters>, row: &Cluster, detail: String) -> Result<()> {
+async fn forget(
+    caller: &Caller<ManageClusters>,
+    row: &Cluster,
+    if_match: Option<&IfMatch>,
+    detail: String,
+) -> Result<()> {
     let manager = &caller.manager;
     let mut tx = caller.change().await?;
     let mut row = cluster::lock(&mut tx.conn(), row.id)
         .await?
         .ok_or_else(|| Error::not_found(format!("there is no cluster {}", row.id)))?;
+    if_match.map_or(Ok(()), |if_match| if_match.check(row.version))?;
     let tenants = tenant::count_in_cluster(&mut tx.conn(), row.id).await?;
     if tenants > 0 {
         return Err(dependants(tenants));
@@ -73,9 +80,11 @@ async fn forget(caller: &Caller<ManageClusters>, row: &Cluster, detail: String) 
 
 /// Closes the cluster to new tenants and to installations, and puts on record who had kubeOP removed from it. What fails after that is tried again
 /// by the next delete, or taken back by a bootstrap.
-async fn close(caller: &Caller<ManageClusters>, row: &Cluster) -> Result<()> {
+async fn close(caller: &Caller<ManageClusters>, row: &Cluster, if_match: &IfMatch) -> Result<()> {
     let mut tx = caller.change().await?;
-    let _ = cluster::lock(&mut tx.conn(), row.id).await?;
+    if let Some(now) = cluster::lock(&mut tx.conn(), row.id).await? {
+        if_match.check(now.version)?;
+    }
     let tenants = tenant::count_in_cluster(&mut tx.conn(), row.id).await?;
     if tenants > 0 {
         return Err(dependants(tenants));

@@ -11,9 +11,10 @@ use crate::events;
 use crate::http::answer::Created;
 use crate::http::body::Body;
 use crate::http::error::ApiResult;
-use crate::http::params::NoQuery;
-use crate::sync::objects;
+use crate::http::params::{ItemQueryExt, Query};
+use crate::sync::{objects, settle};
 use kubeop_api::cluster::{Cluster as Answer, ClusterInput};
+use kubeop_api::resource::ItemQuery;
 use kubeop_cluster::kubeconfig::{Intake, Kubeconfig};
 use kubeop_cluster::probe;
 use kubeop_core::id::ClusterId;
@@ -25,10 +26,11 @@ use kubeop_store::{Conn, Inserted, Taken};
 /// Registers a cluster.
 pub async fn handle(
     caller: Caller<ManageClusters>,
-    _: NoQuery,
+    Query(query): Query<ItemQuery>,
     Body(input): Body<ClusterInput>,
 ) -> ApiResult<Created<Answer>> {
     let manager = &caller.manager;
+    let wait = query.wait()?;
     let required = |field: &str| Error::invalid(format!("{field}: is required"));
     let name = Label::parse(input.name.as_deref().ok_or_else(|| required("name"))?).map_err(|e| e.at("name"))?;
     let text = input.kubeconfig.as_deref().ok_or_else(|| required("kubeconfig"))?;
@@ -64,6 +66,7 @@ pub async fn handle(
     let sealed = manager.clusters.seal(&mut tx.conn(), id, &kubeconfig).await?;
     let inserted = cluster::insert(&mut tx.conn(), &row, &sealed).await?;
     taken(&mut tx.conn(), &row, inserted).await?;
+    cluster::set_seen(&mut tx.conn(), id, now).await?;
     objects::mark_policy(&mut tx.conn(), id, now).await?;
     let deed = Deed {
         verb: "create",
@@ -75,14 +78,21 @@ pub async fn handle(
         ..Deed::default()
     };
     let item = answer_one(&mut tx.conn(), row.clone()).await?;
-    let mut created = Created { item, version: row.version, location: format!("/v1/clusters/{id}") };
+    let created = Created { item, version: row.version, location: format!("/v1/clusters/{id}") };
     caller.commit_answered(tx, deed, &created).await?;
 
     if auto_bootstrap {
         bootstrap::run(manager, &row).await;
-        let row = cluster::get(&mut caller.read().await?.conn(), id).await?.unwrap_or(row);
-        created.version = row.version;
-        created.item = answer_one(&mut caller.read().await?.conn(), row).await?;
+    }
+    if auto_bootstrap || !wait.is_zero() {
+        let (location, committed) = (created.location.clone(), created);
+        let looking = async {
+            settle::wait_cluster(manager, id, wait).await?;
+            let mut read = caller.read().await?;
+            let row = cluster::get(&mut read.conn(), id).await?.unwrap_or(row);
+            Ok(Created { version: row.version, item: answer_one(&mut read.conn(), row).await?, location })
+        };
+        return Ok(settle::or_committed(looking.await, committed));
     }
     Ok(created)
 }

@@ -11,7 +11,7 @@ use crate::http::params::{ItemId, NoQuery};
 use crate::state::Manager;
 use kubeop_api::cluster::ClusterStatus as Answer;
 use kubeop_core::{Error, Result};
-use kubeop_store::cluster::{BootstrapState, Cluster};
+use kubeop_store::cluster::{self, BootstrapState, Cluster};
 use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(8);
@@ -38,8 +38,16 @@ pub async fn ready(caller: Caller<ManageClusters>, ItemId(id): ItemId, _: NoQuer
     Err(Error::unavailable(format!("the cluster is not ready: {} missing: {why}", missing.join(", "))).into())
 }
 
-/// Looks at the cluster.
+/// Looks at the cluster. Of one that does not answer, `last_seen` is when it last did.
 pub async fn observe(manager: &Manager, row: &Cluster) -> Result<Answer> {
+    let mut seen = look(manager, row).await?;
+    if seen.last_seen.is_none() {
+        seen.last_seen = cluster::last_seen(&mut manager.store.read().await?.conn(), row.id).await?;
+    }
+    Ok(seen)
+}
+
+async fn look(manager: &Manager, row: &Cluster) -> Result<Answer> {
     let connection = manager.clusters.get(&manager.store, row).await?;
     let nonce = manager.ids.next();
     let installed = row.bootstrap_state == BootstrapState::Done;

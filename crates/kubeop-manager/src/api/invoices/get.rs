@@ -6,6 +6,7 @@ use super::csv;
 use crate::auth::caller::Caller;
 use crate::auth::permission::ReadBilling;
 use crate::http::accept::{Accept, Form};
+use crate::http::answer::as_sent;
 use crate::http::error::ApiResult;
 use crate::http::params::{ItemId, Query};
 use crate::jobs;
@@ -140,7 +141,7 @@ impl OperationOutput for Shown {
 
     fn inferred_responses(ctx: &mut GenContext, operation: &mut Operation) -> Vec<(Option<DocStatus>, DocResponse)> {
         let mut found = Vec::new();
-        if let Some(mut response) = Json::<Invoice>::operation_response(ctx, operation) {
+        if let Some(mut response) = as_sent(ctx, |ctx| Json::<Invoice>::operation_response(ctx, operation)) {
             "The invoice. As `text/csv` (RFC 4180) one row a line, under a file name."
                 .clone_into(&mut response.description);
             let text = MediaType { example: Some(csv::EXAMPLE.into()), ..MediaType::default() };

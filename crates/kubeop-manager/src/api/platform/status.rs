@@ -9,6 +9,7 @@ use crate::auth::permission::ManageClusters;
 use crate::http::answer::Found;
 use crate::http::error::ApiResult;
 use crate::http::params::Query;
+use crate::state::Manager;
 use crate::sync::objects;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::{Api, Client, ResourceExt};
@@ -18,6 +19,7 @@ use kubeop_core::Result;
 use kubeop_core::name::SYSTEM_NAMESPACE;
 use kubeop_crds::labels;
 use kubeop_plan::providers::{self, Providers};
+use kubeop_store::cluster::{BootstrapState, Cluster};
 use kubeop_store::cluster_object::{self, ClusterObject};
 
 /// A cluster's installation.
@@ -31,12 +33,7 @@ pub async fn handle(
     let policy = cluster_object::get(&mut read.conn(), objects::policy_key(row.id)).await?;
     drop(read);
     let cluster = observe(manager, &row).await?;
-    let (installed_version, mocks) = if cluster.reachable {
-        let connection = manager.clusters.get(&manager.store, &row).await?;
-        (installed_version(&connection.registered).await?, mocks(&connection.registered).await?)
-    } else {
-        (None, false)
-    };
+    let (installed_version, mocks) = if cluster.reachable { installed(manager, &row).await? } else { (None, false) };
     Ok(Found(PlatformStatus {
         cluster_id: row.id,
         cluster,
@@ -45,6 +42,20 @@ pub async fn handle(
         policy_synced: policy.as_ref().is_some_and(ClusterObject::is_synced),
         mocks,
     }))
+}
+
+/// Which version is installed, and whether its providers are the stand-ins; asked as the manager's own account, which comes with it.
+async fn installed(manager: &Manager, row: &Cluster) -> Result<(Option<String>, bool)> {
+    let connection = manager.clusters.get(&manager.store, row).await?;
+    let asked = async {
+        let client = connection.manager().await?;
+        Ok((installed_version(&client).await?, mocks(&client).await?))
+    };
+    match asked.await {
+        // Before it is set up there may be no such account.
+        Err(_) if row.bootstrap_state != BootstrapState::Done => Ok((None, false)),
+        answer => answer,
+    }
 }
 
 /// The version of kubeOP that installed itself there.

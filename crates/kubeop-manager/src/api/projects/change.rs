@@ -3,7 +3,7 @@
 //! Invariant: quotas are decided anew under the tenant's lock, as on creation.
 
 use super::{KIND, answer, get, missing, pod_security, quota};
-use crate::api::change::{Change, unchanged};
+use crate::api::change::{Change, unchanged, unchanged_id};
 use crate::audit::digest;
 use crate::auth::caller::{Caller, Deed};
 use crate::auth::permission::WriteProjects;
@@ -64,10 +64,10 @@ async fn apply(
         return Err(Error::conflict(format!("project {:?} is being deleted", row.name.as_str())));
     }
     let input = change.onto(&as_input(&row))?;
-    unchanged("id", input.id.as_deref(), &row.id.to_string())?;
+    unchanged_id("id", input.id.as_deref(), row.id.0)?;
     unchanged("name", input.name.as_deref(), row.name.as_str())?;
-    unchanged("tenant_id", input.tenant_id.as_deref(), &row.tenant_id.to_string())?;
-    unchanged("cluster_id", input.cluster_id.as_deref(), &row.cluster_id.to_string())?;
+    unchanged_id("tenant_id", input.tenant_id.as_deref(), row.tenant_id.0)?;
+    unchanged_id("cluster_id", input.cluster_id.as_deref(), row.cluster_id.0)?;
     unchanged("namespace", input.namespace.as_deref(), row.namespace.as_str())?;
     row.pod_security = pod_security(input.pod_security.as_deref())?;
     row.labels = check_labels(input.labels.unwrap_or_default())?;
@@ -90,11 +90,18 @@ async fn apply(
         about: events::of_project(&row),
         ..Deed::default()
     };
+    let version = row.version;
+    let mut item = answer(&mut tx.conn(), row.clone()).await?;
     caller.commit(tx, deed).await?;
     manager.wake.cluster(row.cluster_id);
-    settle::wait(manager, objects::project_key(&row), wait).await?;
-    let version = row.version;
-    Ok(Item(answer(&mut caller.read().await?.conn(), row).await?, version))
+    if !wait.is_zero() {
+        let looking = async {
+            settle::wait(manager, objects::project_key(&row), wait).await?;
+            answer(&mut caller.read().await?.conn(), row).await
+        };
+        item = settle::or_committed(looking.await, item);
+    }
+    Ok(Item(item, version))
 }
 
 fn as_input(row: &Project) -> ProjectInput {

@@ -3,7 +3,7 @@
 //! Invariant: checks and write are one transaction under the tenant's lock: concurrent creates never oversell.
 
 use super::{KIND, answer, pod_security, quota};
-use crate::api::change::unchanged;
+use crate::api::change::unchanged_id;
 use crate::audit::digest;
 use crate::auth::caller::{Caller, Deed};
 use crate::auth::permission::WriteProjects;
@@ -62,7 +62,7 @@ pub async fn handle(
     if tenant.deleting_at.is_some() {
         return Err(Error::conflict(format!("tenant {:?} is being deleted", tenant.name.as_str())).into());
     }
-    unchanged("cluster_id", input.cluster_id.as_deref(), &tenant.cluster_id.to_string())?;
+    unchanged_id("cluster_id", input.cluster_id.as_deref(), tenant.cluster_id.0)?;
     refuse_taken_name(&caller, &mut tx.conn(), &tenant, &name).await?;
     refuse_too_many(&mut tx.conn(), &tenant).await?;
     let id = ProjectId(manager.ids.next());
@@ -103,17 +103,22 @@ pub async fn handle(
     caller.commit_answered(tx, deed, &created).await?;
     manager.wake.cluster(row.cluster_id);
     if !wait.is_zero() {
-        settle::wait(manager, objects::project_key(&row), wait).await?;
-        created.item = answer(&mut caller.read().await?.conn(), row).await?;
+        let looking = async {
+            settle::wait(manager, objects::project_key(&row), wait).await?;
+            answer(&mut caller.read().await?.conn(), row).await
+        };
+        created.item = settle::or_committed(looking.await, created.item);
     }
     Ok(created)
 }
 
-/// Early advice, as far as the cluster answers: the operator decides, by POST.
+/// Refuses what the caller may not choose before the cluster is asked, so that nobody learns from it which namespaces exist outside the own prefix.
+/// The look is early advice, as far as the cluster answers: the operator decides, by POST.
 async fn refuse_foreign_namespace(caller: &Caller<WriteProjects>, tenant: TenantId, wish: &Label) -> Result<()> {
     let manager = &caller.manager;
     let mut read = caller.read().await?;
     let Some(tenant) = tenant::get(&mut read.conn(), caller.scope, tenant).await? else { return Ok(()) };
+    check_choice(caller, &tenant, wish)?;
     let Some(home) = cluster::get(&mut read.conn(), tenant.cluster_id).await? else { return Ok(()) };
     drop(read);
     if home.bootstrap_state != BootstrapState::Done {
@@ -128,6 +133,15 @@ async fn refuse_foreign_namespace(caller: &Caller<WriteProjects>, tenant: Tenant
         Ok(Ok(Some(_))) => Err(taken(wish)),
         Ok(Ok(None) | Err(_)) | Err(_) => Ok(()),
     }
+}
+
+/// Callers other than admins choose among the names of their tenant.
+fn check_choice(caller: &Caller<WriteProjects>, tenant: &Tenant, wish: &Label) -> Result<()> {
+    let prefix = tenant_namespace_prefix(&tenant.name);
+    if caller.actor.role == Role::Admin || wish.as_str().starts_with(&prefix) {
+        return Ok(());
+    }
+    Err(Error::invalid(format!("namespace: {:?} is not allowed: it must begin with {prefix:?}", wish.as_str())))
 }
 
 /// One answer for a namespace that another project holds and for one that is not ours.
@@ -170,13 +184,7 @@ async fn claim_namespace(
     let holder = Holder { tenant_id: tenant.id, project_id: id };
     let candidates = match wish {
         Some(wish) => {
-            let prefix = tenant_namespace_prefix(&tenant.name);
-            if caller.actor.role != Role::Admin && !wish.as_str().starts_with(&prefix) {
-                return Err(Error::invalid(format!(
-                    "namespace: {:?} is not allowed: it must begin with {prefix:?}",
-                    wish.as_str()
-                )));
-            }
+            check_choice(caller, tenant, &wish)?;
             vec![wish]
         }
         None => default_namespaces(&tenant.name, name, id),

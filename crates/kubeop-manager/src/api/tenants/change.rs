@@ -3,7 +3,7 @@
 //! Invariant: an envelope is never below what projects hold; the tenant's row is held while that is checked.
 
 use super::{KIND, answer, get, missing};
-use crate::api::change::{Change, unchanged};
+use crate::api::change::{Change, unchanged, unchanged_id};
 use crate::api::projects::quota;
 use crate::audit::digest;
 use crate::auth::caller::{Caller, Deed};
@@ -60,9 +60,9 @@ async fn apply(
         return Err(Error::conflict(format!("tenant {:?} is being deleted", row.name.as_str())));
     }
     let input = change.onto(&as_input(&row))?;
-    unchanged("id", input.id.as_deref(), &row.id.to_string())?;
+    unchanged_id("id", input.id.as_deref(), row.id.0)?;
     unchanged("name", input.name.as_deref(), row.name.as_str())?;
-    unchanged("cluster_id", input.cluster_id.as_deref(), &row.cluster_id.to_string())?;
+    unchanged_id("cluster_id", input.cluster_id.as_deref(), row.cluster_id.0)?;
     let quotas = input.quotas.unwrap_or_default().0;
     let other_envelope = quotas != row.quotas;
     row.quotas = quotas;
@@ -84,11 +84,18 @@ async fn apply(
         about: events::of_tenant(&row),
         ..Deed::default()
     };
+    let version = row.version;
+    let mut item = answer(&mut tx.conn(), row.clone()).await?;
     caller.commit(tx, deed).await?;
     manager.wake.cluster(row.cluster_id);
-    settle::wait(manager, objects::tenant_key(&row), wait).await?;
-    let version = row.version;
-    Ok(Item(answer(&mut caller.read().await?.conn(), row).await?, version))
+    if !wait.is_zero() {
+        let looking = async {
+            settle::wait(manager, objects::tenant_key(&row), wait).await?;
+            answer(&mut caller.read().await?.conn(), row).await
+        };
+        item = settle::or_committed(looking.await, item);
+    }
+    Ok(Item(item, version))
 }
 
 fn as_input(row: &Tenant) -> TenantInput {

@@ -78,8 +78,11 @@ pub async fn handle(
     caller.commit_answered(tx, deed, &created).await?;
     manager.wake.cluster(cluster_id);
     if !wait.is_zero() {
-        settle::wait(manager, objects::tenant_key(&row), wait).await?;
-        created.item = answer(&mut caller.read().await?.conn(), row).await?;
+        let looking = async {
+            settle::wait(manager, objects::tenant_key(&row), wait).await?;
+            answer(&mut caller.read().await?.conn(), row).await
+        };
+        created.item = settle::or_committed(looking.await, created.item);
     }
     Ok(created)
 }

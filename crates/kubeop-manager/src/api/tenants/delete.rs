@@ -57,10 +57,17 @@ pub async fn handle(
     if row.deleting_at.is_none() {
         let _ = tenant::mark_deleting(&mut tx.conn(), &mut row, now).await?;
     }
+    let item = answer(&mut tx.conn(), row.clone()).await?;
     caller.finish(tx).await?;
     manager.wake.cluster(row.cluster_id);
-    if settle::wait_gone(manager, key, wait).await? {
-        return Ok(Deleted::Done);
+    if wait.is_zero() {
+        return Ok(Deleted::UnderWay(item));
     }
-    Ok(Deleted::UnderWay(answer(&mut caller.read().await?.conn(), row).await?))
+    let looking = async {
+        Ok(match settle::wait_gone(manager, key, wait).await? {
+            true => Deleted::Done,
+            false => Deleted::UnderWay(answer(&mut caller.read().await?.conn(), row).await?),
+        })
+    };
+    Ok(settle::or_committed(looking.await, Deleted::UnderWay(item)))
 }

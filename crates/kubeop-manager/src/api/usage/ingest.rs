@@ -23,6 +23,7 @@ use kubeop_core::rfc3339;
 use kubeop_core::usage::{Sample, check_batch};
 use kubeop_core::{Error, Result};
 use kubeop_store::{Conn, audit, project, tenant, usage};
+use schemars::json_schema;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
@@ -55,10 +56,13 @@ impl OperationInput for Batch {
 
     fn operation_input(ctx: &mut GenContext, operation: &mut Operation) {
         Json::<Vec<UsageSample>>::operation_input(ctx, operation);
+        let one = ctx.schema.subschema_for::<UsageSample>();
         if let Some(ReferenceOr::Item(body)) = &mut operation.request_body {
+            if let Some(schema) = body.content.get_mut("application/json").and_then(|content| content.schema.as_mut()) {
+                schema.json_schema = json_schema!({"oneOf": [schema.json_schema.clone(), one]});
+            }
             body.description =
                 Some("An array of samples or one sample; as `application/x-ndjson` one sample a line.".to_owned());
-            let one = ctx.schema.subschema_for::<UsageSample>();
             let schema = Some(SchemaObject { json_schema: one, external_docs: None, example: None });
             body.content.insert(NDJSON.to_owned(), MediaType { schema, ..MediaType::default() });
         }

@@ -6,12 +6,13 @@ use crate::api::list;
 use crate::api::tenants::parse_quotas;
 use crate::auth::caller::Caller;
 use crate::auth::permission::ReadBilling;
-use crate::http::answer::Found;
+use crate::http::answer::Paged;
 use crate::http::error::ApiResult;
 use crate::http::params::Query;
+use axum::extract::OriginalUri;
 use kubeop_api::billing::{MeterValues, Snapshot, SnapshotQuery, SnapshotTotals, TenantUsage};
 use kubeop_api::resource::QuotaMap;
-use kubeop_core::authz::Reach;
+use kubeop_core::authz::{Reach, Scope};
 use kubeop_core::id::TenantId;
 use kubeop_core::month::Month;
 use kubeop_core::quantity::Quantity;
@@ -20,28 +21,37 @@ use kubeop_core::{Error, Result};
 use kubeop_store::tenant::Tenant;
 use kubeop_store::{Conn, app, cluster, project, tenant, usage};
 use kubeop_store::{Filter, Page};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 type Span = (jiff::Timestamp, jiff::Timestamp);
 
 /// Usage of a month and what is there.
-pub async fn handle(caller: Caller<ReadBilling>, Query(query): Query<SnapshotQuery>) -> ApiResult<Found<Snapshot>> {
+pub async fn handle(
+    caller: Caller<ReadBilling>,
+    OriginalUri(uri): OriginalUri,
+    Query(query): Query<SnapshotQuery>,
+) -> ApiResult<Paged<Snapshot>> {
     let now = caller.manager.clock.now();
     let month = query.month.as_deref().map_or_else(|| Ok(Month::of(now)), Month::parse)?;
     let span = (month.start(), month.end());
-    let mut page = list::page(query.limit.as_deref(), query.cursor.as_deref())?;
-    page.limit -= 1;
+    let page = list::page(query.limit.as_deref(), query.cursor.as_deref())?;
     let asked = query.tenant_id.as_deref().map(TenantId::parse).transpose().map_err(|e| e.at("tenant_id"))?;
     let filter = Filter { tenant_id: asked, ..Filter::default() };
     let mut read = caller.read().await?;
-    let rows = tenant::list(&mut read.conn(), caller.scope, &filter, &page).await?;
-    if let Some(id) = asked.filter(|_| rows.is_empty()) {
+    let whole = asked.is_none() && caller.scope.reach() == Reach::All;
+    let totals = if whole {
+        totals_of_all(&mut read.conn(), span).await?
+    } else {
+        totals_of(&mut read.conn(), caller.scope, &filter, span).await?
+    };
+    if let Some(id) = asked.filter(|_| totals.tenants == 0) {
         return Err(Error::not_found(format!("there is no tenant {id}")).into());
     }
+    let mut rows = tenant::list(&mut read.conn(), caller.scope, &filter, &page).await?;
+    let cursor = list::cut(&mut rows, &page, |row| (row.created_at, row.id.0));
     let tenants = tenants(&mut read.conn(), &rows, span).await?;
-    let whole = asked.is_none() && caller.scope.reach() == Reach::All;
-    let totals = if whole { totals_of_all(&mut read.conn(), span).await? } else { totals_of(&tenants, &rows)? };
-    Ok(Found(Snapshot { totals, tenants, as_of: now }))
+    let next = list::answer(Vec::<()>::new(), &uri, cursor).next;
+    Ok(Paged { item: Snapshot { totals, tenants, as_of: now }, next })
 }
 
 async fn tenants(conn: &mut Conn<'_>, rows: &[Tenant], span: Span) -> Result<Vec<TenantUsage>> {
@@ -94,20 +104,33 @@ async fn totals_of_all(conn: &mut Conn<'_>, span: Span) -> Result<SnapshotTotals
     })
 }
 
-fn totals_of(tenants: &[TenantUsage], rows: &[Tenant]) -> Result<SnapshotTotals> {
-    let mut envelopes = Envelopes::default();
-    envelopes.add(rows)?;
-    let mut clusters: Vec<_> = rows.iter().map(|row| row.cluster_id).collect();
-    clusters.sort_unstable();
-    clusters.dedup();
-    let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+/// Sums over all the rows that a confined caller may see, whichever page is shown of them.
+async fn totals_of(conn: &mut Conn<'_>, scope: Scope, filter: &Filter<'_>, span: Span) -> Result<SnapshotTotals> {
+    let mut page = Page::first(1000);
+    let (mut envelopes, mut clusters) = (Envelopes::default(), BTreeSet::new());
+    let (mut used, mut count, mut projects, mut apps) = (MeterValues::default(), 0_usize, 0, 0);
+    loop {
+        let rows = tenant::list(conn, scope, filter, &page).await?;
+        let Some(last) = rows.last() else { break };
+        page.after = Some((last.created_at, last.id.0));
+        envelopes.add(&rows)?;
+        clusters.extend(rows.iter().map(|row| row.cluster_id));
+        for tenant in tenants(conn, &rows, span).await? {
+            used.cpu_milli += tenant.used.cpu_milli;
+            used.mem_mib += tenant.used.mem_mib;
+            projects += tenant.projects;
+            apps += tenant.apps;
+            count += 1;
+        }
+    }
+    let number = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
     Ok(SnapshotTotals {
-        cpu_milli: tenants.iter().map(|tenant| tenant.used.cpu_milli).sum(),
-        mem_mib: tenants.iter().map(|tenant| tenant.used.mem_mib).sum(),
-        clusters: count(clusters.len()),
-        tenants: count(tenants.len()),
-        projects: tenants.iter().map(|tenant| tenant.projects).sum(),
-        apps: tenants.iter().map(|tenant| tenant.apps).sum(),
+        cpu_milli: used.cpu_milli,
+        mem_mib: used.mem_mib,
+        clusters: number(clusters.len()),
+        tenants: number(count),
+        projects,
+        apps,
         quotas: envelopes.to_map(),
     })
 }

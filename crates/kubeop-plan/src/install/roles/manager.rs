@@ -4,7 +4,7 @@
 
 use super::{PolicyRule, READ, WRITE, named, rule};
 use crate::install::names;
-use crate::policy;
+use crate::{policy, providers};
 use kubeop_crds::GROUP;
 
 /// The kinds it writes in full; the rest for looking.
@@ -29,6 +29,8 @@ pub(super) fn system() -> Vec<PolicyRule> {
     vec![
         rule("", &["configmaps"], &["create"]),
         named("", &["configmaps"], &[policy::NAME], &["get", "list", "watch", "update", "patch"]),
+        // The platform's status tells whether the stand-ins are in use.
+        named("", &["configmaps"], &[providers::NAME], &["get"]),
         rule("coordination.k8s.io", &["leases"], &READ),
         rule("apps", &["deployments"], &["get", "list"]),
         rule("autoscaling", &["horizontalpodautoscalers"], &["create"]),
