@@ -95,6 +95,11 @@ async fn create(store: &Store, project: &Project, name: &str) -> Result<()> {
     let mut read = store.read().await?;
     issued_token::is_revoked(&mut read.conn(), "bench").await?;
     drop(read);
+    let mut read = store.read().await?;
+    project::get(&mut read.conn(), scope(), project.id).await?;
+    cluster::reach(&mut read.conn(), &[project.cluster_id]).await?;
+    cluster::get(&mut read.conn(), project.cluster_id).await?;
+    drop(read);
     let now = now();
     let id = fresh();
     let row = App {
@@ -114,6 +119,7 @@ async fn create(store: &Store, project: &Project, name: &str) -> Result<()> {
     let conn = &mut tx.conn();
     project::lock(conn, scope(), project.id).await?;
     app::by_name(conn, scope(), project.id, name).await?;
+    app::count_in_project(conn, project.tenant_id, project.id).await?;
     platform_policy::get(conn).await?;
     let _ = app::insert(conn, &row).await?;
     host_claim::of_app(conn, row.id).await?;

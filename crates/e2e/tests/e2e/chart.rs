@@ -168,8 +168,8 @@ async fn the_manager_installs_the_image_that_it_is() -> Result<()> {
         ensure!(*given == container["image"], "{sample}: {given} is not {}", container["image"]);
         ensure!(given.as_str().is_some_and(|given| given.starts_with(image)), "{sample}: {given}");
     }
-    let help = Command::new(kubeop()?).args(["manager", "--help"]).output()?;
-    ensure!(String::from_utf8_lossy(&help.stdout).contains(&own), "the binary has another default");
+    let printed = Command::new(kubeop()?).args(["manager", "--help"]).output()?;
+    ensure!(String::from_utf8_lossy(&printed.stdout).contains(&own), "the binary has another default");
     Ok(())
 }
 

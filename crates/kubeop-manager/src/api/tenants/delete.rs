@@ -64,10 +64,11 @@ pub async fn handle(
         return Ok(Deleted::UnderWay(item));
     }
     let looking = async {
-        Ok(match settle::wait_gone(manager, key, wait).await? {
-            true => Deleted::Done,
-            false => Deleted::UnderWay(answer(&mut caller.read().await?.conn(), row).await?),
-        })
+        let gone = settle::wait_gone(manager, key, wait).await?;
+        if gone {
+            return Ok(Deleted::Done);
+        }
+        Ok(Deleted::UnderWay(answer(&mut caller.read().await?.conn(), row).await?))
     };
     Ok(settle::or_committed(looking.await, Deleted::UnderWay(item)))
 }
