@@ -6,6 +6,7 @@
 use crate::error::{Doing, is_conflict, is_gone};
 use futures::future::BoxFuture;
 use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
@@ -76,6 +77,13 @@ pub async fn metrics_server(client: &Client) -> Result<MetricsApi> {
         Some(live) if managed_by(&live) == Some(labels::INSTALLER) => MetricsApi::Ours,
         Some(_) => MetricsApi::Foreign,
     })
+}
+
+/// Whether admission runs there as pods: whoever put it there, it is kept up to date with the rest.
+pub async fn has_admission(client: &Client) -> Result<bool> {
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
+    let live = deployments.get_metadata_opt(names::ADMISSION_ACCOUNT).await.doing("reading admission's Deployment")?;
+    Ok(live.is_some())
 }
 
 pub(crate) fn managed_by(object: &impl ResourceExt) -> Option<&str> {

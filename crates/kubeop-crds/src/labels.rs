@@ -57,6 +57,8 @@ pub const OWNER_UID: &str = "kubeop.io/owner-uid";
 pub const OWNER: &str = "kubeop.io/owner";
 /// Annotation of a project's namespace: the egress baseline of the platform, CIDRs separated by commas; empty = any outside address.
 pub const EGRESS_BASELINE: &str = "kubeop.io/egress-baseline";
+/// Kubernetes' recommended label of an application's version, as the chart sets it.
+pub const VERSION: &str = "app.kubernetes.io/version";
 /// Annotation: version of the kubeOP that installed an object.
 pub const INSTALLED_VERSION: &str = "kubeop.io/version";
 /// The finalizer by which the operator empties what a resource made.

@@ -26,6 +26,8 @@ pub struct Installed {
     pub objects: usize,
     /// What was left as it is, since others manage it: `Kind namespace/name`.
     pub left: Vec<String>,
+    /// Whether admission is among them, or was there.
+    pub admission: bool,
 }
 
 /// Sets a cluster up and records how it went.
@@ -67,7 +69,12 @@ pub async fn attempt(manager: &Manager, row: &Cluster, metrics: MetricsWanted) -
                 Home::Process(Some(host.webhook_url(row.id, &connection.kubeconfig).await?))
             }
             Some(_) => Home::Process(None),
-            None => pods(manager, row.install_admission),
+            // What is there does not stay behind at a version of before.
+            None => pods(manager, row.install_admission || bootstrap::has_admission(&connection.registered).await?),
+        };
+        let admission = match &home {
+            Home::Pods(pods) => pods.admission,
+            Home::Process(_) => row.install_admission,
         };
         let server = match bootstrap::metrics_server(&connection.registered).await? {
             bootstrap::MetricsApi::Ours => Some(metrics_server(manager)),
@@ -83,7 +90,7 @@ pub async fn attempt(manager: &Manager, row: &Cluster, metrics: MetricsWanted) -
         if let Some(host) = &manager.host {
             host.start(row.id, &connection.kubeconfig, row.install_admission).await?;
         }
-        Ok::<_, Error>(Installed { objects: report.applied, left: report.left })
+        Ok::<_, Error>(Installed { objects: report.applied, left: report.left, admission })
     };
     let installed = tokio::select! {
         ended = tokio::time::timeout(LIMIT, installing) => ended

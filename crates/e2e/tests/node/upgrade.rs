@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use e2e::kubectl::Kubectl;
-use e2e::node::{self, Node, PATIENCE};
+use e2e::node::{self, Node, PATIENCE, Platform};
 use e2e::scenario;
 use e2e::wait::{Seen, until};
 use serde_json::{Value, json};
@@ -55,6 +55,7 @@ async fn what_was_installed_runs_restricted_and_goes_without_a_trace() -> Result
     })
     .await?;
     memory(&admin, node.fact("/nodeName")?).await?;
+    admission_stays_current(&platform).await?;
 
     platform.uninstall().await?;
     until("nothing is left", PATIENCE, async || {
@@ -63,6 +64,17 @@ async fn what_was_installed_runs_restricted_and_goes_without_a_trace() -> Result
         Ok(Seen::when(after == before, (), told))
     })
     .await
+}
+
+/// A later call without it does not leave admission behind at an old version, nor say that it is not there.
+async fn admission_stays_current(platform: &Platform) -> Result<()> {
+    let path = format!("/v1/platform/bootstrap?clusterID={}", platform.cluster);
+    let again = platform.api.post(&path, &json!({"InstallAdmission": false})).await?.expect(200)?;
+    ensure!(again.json["admission"] == true, "{}", again.text);
+    let path = format!("/v1/platform/status?clusterID={}", platform.cluster);
+    let status = platform.api.get(&path).await?.expect(200)?;
+    ensure!(status.json["installed_version"] == status.json["manager_version"], "{}", status.text);
+    Ok(())
 }
 
 /// Reviews are asked for without a pause while another image is rolled out: none fails, and none that must be denied is let through.

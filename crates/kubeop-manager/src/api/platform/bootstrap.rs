@@ -64,7 +64,7 @@ pub async fn handle(
     Ok(Found(BootstrapResult {
         cluster_id: row.id,
         objects: installed.objects,
-        admission: row.install_admission,
+        admission: installed.admission,
         message: told(manager, &installed),
     }))
 }

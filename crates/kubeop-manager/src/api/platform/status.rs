@@ -11,6 +11,7 @@ use crate::http::error::ApiResult;
 use crate::http::params::Query;
 use crate::state::Manager;
 use crate::sync::objects;
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::{Api, Client, ResourceExt};
 use kubeop_api::platform::{ClusterQuery, PlatformStatus};
@@ -18,6 +19,7 @@ use kubeop_cluster::error::Doing;
 use kubeop_core::Result;
 use kubeop_core::name::SYSTEM_NAMESPACE;
 use kubeop_crds::labels;
+use kubeop_plan::install::names;
 use kubeop_plan::providers::{self, Providers};
 use kubeop_store::cluster::{BootstrapState, Cluster};
 use kubeop_store::cluster_object::{self, ClusterObject};
@@ -58,8 +60,15 @@ async fn installed(manager: &Manager, row: &Cluster) -> Result<(Option<String>, 
     }
 }
 
-/// The version of kubeOP that installed itself there.
+/// The version of the operator that runs there, whoever installed it; of one in this process, that which installed the rest.
 async fn installed_version(client: &Client) -> Result<Option<String>> {
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
+    let operator =
+        deployments.get_metadata_opt(names::OPERATOR_ACCOUNT).await.doing("reading the operator's Deployment")?;
+    if let Some(operator) = operator {
+        let told = operator.annotations().get(labels::INSTALLED_VERSION);
+        return Ok(told.or_else(|| operator.labels().get(labels::VERSION)).cloned());
+    }
     let namespaces: Api<Namespace> = Api::all(client.clone());
     let system = namespaces.get_opt(SYSTEM_NAMESPACE).await.doing("reading namespace kubeop-system")?;
     Ok(system.and_then(|system| system.annotations().get(labels::INSTALLED_VERSION).cloned()))
