@@ -4,6 +4,7 @@
 
 use std::{
     path::{Path, PathBuf},
+    process::Command,
     time::Instant,
 };
 
@@ -66,6 +67,12 @@ pub(super) fn run(runner: &Runner<'_>, options: &Options, target: &Target, servi
     let previous = options.previous.as_deref().map(|program| packed(runner, program, "image/previous")).transpose()?;
     first_line(&mut cluster, runner.signals, "the cluster with a node")?;
     progress::note(&format!("it is up: {}", progress::since(start)));
+    if options.filter.is_none() {
+        // What the tests rest on: that policies are enforced, say.
+        let mut check = Command::new(&runner.executable);
+        check.args(["cluster", "check", "--name", &name]);
+        runner.run("the node itself", &check)?;
+    }
 
     let registry = programs::registry().parse().context("the registry's address")?;
     image::push(&layout, registry)?;
