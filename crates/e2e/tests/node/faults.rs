@@ -77,9 +77,12 @@ async fn project_comes_and_goes(platform: &Platform) -> Result<()> {
     platform.delete_tenant(&home.tenant).await
 }
 
-/// The only node is drained: one of admission's pods stays until the other could run elsewhere.
+/// The only node is drained: the operator goes, and one of admission's pods stays until the other could run elsewhere.
 async fn drained(node: &Node, platform: &Platform, admin: &Kubectl, namespace: &str) -> Result<()> {
     let name = node.fact("/nodeName")?;
+    let operator = "--pod-selector=app.kubernetes.io/part-of=kubeop,app.kubernetes.io/component=operator";
+    admin.stdout(&format!("drain {name} {operator} --timeout=60s")).await?;
+    denied(admin, namespace, "registry.example.com").await?;
     let selector = "--pod-selector=app.kubernetes.io/part-of=kubeop";
     let ran = admin.run(&format!("drain {name} {selector} --timeout=15s")).await?;
     ensure!(!ran.ok && ran.stderr.contains("disruption budget"), "a drain of the last pod: {ran:?}");
@@ -107,6 +110,13 @@ async fn certificate_replaced(platform: &Platform, admin: &Kubectl, namespace: &
 
 /// All our pods are gone: tenants stay fenced, the cluster's own pods start again, and so do ours.
 async fn nobody_is_there(platform: &Platform, admin: &Kubectl, namespace: &str) -> Result<()> {
+    // All at once: nothing of ours waits for our own webhook.
+    admin.stdout(&format!("-n {SYSTEM} delete pods --all --wait=true")).await?;
+    for deployment in ["kubeop-operator", "kubeop-admission"] {
+        node::rolled_out(admin, SYSTEM, deployment).await?;
+    }
+    node::ready(&platform.api, &platform.cluster).await?;
+    denied(admin, namespace, "registry.example.com").await?;
     admin.stdout(&format!("-n {SYSTEM} scale deployment --all --replicas=0")).await?;
     until("no pod of ours", PATIENCE, async || {
         let pods = admin.stdout(&format!("-n {SYSTEM} get pods -o name")).await?;
