@@ -227,7 +227,7 @@ async fn the_name_of_an_app_that_a_tenant_made_itself_was_taken_in() -> Result<(
     ensure!(refused.text.contains("was not made here"), "{}", refused.text);
     let made = api.post("/v1/apps", &body("other")).await?.expect(201)?.id()?;
     until("the app on the cluster", scenario::PATIENCE, async || {
-        Ok(Seen::when(tenant.exists("get app other").await?, (), made.clone()))
+        Ok(Seen::when(tenant.exists("app other").await?, (), made.clone()))
     })
     .await?;
     // Our own App of that name is no reason: that is the other 409.
