@@ -109,12 +109,14 @@ impl Look {
         })
     }
 
-    /// Answers under the newest seed, and all.
+    /// Answers under the newest seed, and all: of one moment, since others write all the while.
     async fn progress(&mut self) -> Result<(i64, i64)> {
-        let newest = "SELECT count(*) FROM idempotency_key WHERE seed_id = \
-                      (SELECT id FROM encryption_seed ORDER BY created_at DESC, id DESC LIMIT 1)";
-        let all = "SELECT count(*) FROM idempotency_key WHERE seed_id IS NOT NULL";
-        Ok((self.number(newest).await?, self.number(all).await?))
+        let both = "SELECT COUNT(CASE WHEN seed_id = (SELECT id FROM encryption_seed ORDER BY created_at DESC, id DESC LIMIT 1) \
+                    THEN 1 END) AS newest, COUNT(seed_id) AS total FROM idempotency_key";
+        Ok(match self {
+            Self::Pg(connection) => sqlx::query_as(both).fetch_one(connection).await?,
+            Self::Sqlite(connection) => sqlx::query_as(both).fetch_one(connection).await?,
+        })
     }
 }
 
