@@ -21,8 +21,12 @@ async fn apply_cleanly_and_are_shown_usefully() -> Result<()> {
     kubectl.stdout(&format!("apply -f {crds}")).await?;
     kubectl.stdout(&format!("wait --for=condition=Established -f {crds} --timeout=30s")).await?;
     for kind in ["tenant", "project", "app", "policy", "dnsrecord", "certificate"] {
-        let told = kubectl.stdout(&format!("explain {kind}.spec")).await?;
-        ensure!(told.contains("DESCRIPTION") && told.contains("FIELDS"), "kubectl explain {kind}: {told}");
+        // The API server's own document follows a definition after a moment.
+        until("kubectl explains it", scenario::PATIENCE, async || {
+            let told = kubectl.stdout(&format!("explain {kind}.spec")).await?;
+            Ok(Seen::when(told.contains("DESCRIPTION") && told.contains("FIELDS"), (), told))
+        })
+        .await?;
     }
     let cluster = scenario::register(&api, "samples", &plane.kubeconfig_text()?).await?;
     scenario::cluster_ready(&api, &cluster).await?;

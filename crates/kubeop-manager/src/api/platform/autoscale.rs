@@ -27,7 +27,6 @@ pub async fn handle(
     let bounds = Bounds::new(narrow("min", min)?, narrow("max", max)?, narrow("target_cpu", target_cpu)?)?;
     let row = of_query(&mut caller.read().await?.conn(), query.cluster_id.as_deref()).await?;
     let connection = manager.clusters.get(&manager.store, &row).await?;
-    let client = connection.manager().await?;
     let result = Found(AutoscaleResult { cluster_id: row.id, enabled, min, max, target_cpu });
     let deed = Deed {
         verb: "autoscale",
@@ -40,7 +39,7 @@ pub async fn handle(
     };
     // The answer is known when it is done: a crash before that is made good by doing it again.
     caller.commit(caller.change().await?, deed).await?;
-    let scaling = tokio::spawn(async move { autoscale(&client, enabled.then_some(bounds)).await });
+    let scaling = tokio::spawn(async move { autoscale(&connection.manager().await?, enabled.then_some(bounds)).await });
     scaling.await.map_err(Error::internal)??;
     Ok(result)
 }
