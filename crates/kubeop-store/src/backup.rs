@@ -45,7 +45,8 @@ async fn copy(source: &mut sqlx::SqliteConnection, into: &Path) -> Result<()> {
     let Some(name) = into.to_str() else {
         return Err(file("write", into, io::Error::other("its name is not UTF-8")));
     };
-    sqlx::query("VACUUM INTO ?").bind(name).execute(&mut *source).await?;
+    let q = crate::sql!(sqlite: "VACUUM INTO $1");
+    sqlx::query(q).bind(name).execute(&mut *source).await?;
     // SQLite leaves it to the system when the copy reaches the disk.
     File::open(into).and_then(|copy| copy.sync_all()).map_err(|cause| file("write", into, cause))
 }
