@@ -11,6 +11,11 @@ use kubeop_plan::policy::{self, Published};
 use kubeop_plan::project::build::QUOTA;
 use kubeop_plan::providers::{self, Providers};
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// How long the providers are waited for: everything else does without them.
+const PROVIDERS_WITHIN: Duration = Duration::from_secs(10);
 
 /// Read sides.
 #[derive(Clone)]
@@ -82,8 +87,16 @@ impl Stores {
         self.quotas.wait_until_ready().await.map_err(dropped)?;
         self.deployments.wait_until_ready().await.map_err(dropped)?;
         self.certificates.wait_until_ready().await.map_err(dropped)?;
-        self.providers.wait_until_ready().await.map_err(dropped)?;
-        self.policy.wait_until_ready().await.map_err(dropped)
+        self.policy.wait_until_ready().await.map_err(dropped)?;
+        // An installation of an earlier release knows no providers, nor lets anybody look for them.
+        match timeout(PROVIDERS_WITHIN, self.providers.wait_until_ready()).await {
+            Ok(ready) => ready.map_err(dropped)?,
+            Err(_) => tracing::warn!(
+                "ConfigMap {} in kubeop-system cannot be read: none are used until it can (was kubeOP installed here by an earlier release?)",
+                providers::NAME
+            ),
+        }
+        Ok(())
     }
 
     /// The platform policy, as ConfigMap `kubeop-policy` says it.
