@@ -89,13 +89,13 @@ impl Stores {
         self.certificates.wait_until_ready().await.map_err(dropped)?;
         self.policy.wait_until_ready().await.map_err(dropped)?;
         // An installation of an earlier release knows no providers, nor lets anybody look for them.
-        match timeout(PROVIDERS_WITHIN, self.providers.wait_until_ready()).await {
-            Ok(ready) => ready.map_err(dropped)?,
-            Err(_) => tracing::warn!(
-                "ConfigMap {} in kubeop-system cannot be read: none are used until it can (was kubeOP installed here by an earlier release?)",
-                providers::NAME
-            ),
+        if let Ok(ready) = timeout(PROVIDERS_WITHIN, self.providers.wait_until_ready()).await {
+            return ready.map_err(dropped);
         }
+        tracing::warn!(
+            "ConfigMap {} in kubeop-system cannot be read: none are used until it can (was kubeOP installed here by an earlier release?)",
+            providers::NAME
+        );
         Ok(())
     }
 
