@@ -268,7 +268,7 @@ pub fn parse_server(text: &str) -> Result<Uri> {
     // What is no port would be taken for none, and so for 443.
     let after_host = authority.rsplit(']').next().unwrap_or_default();
     if let Some((_, port)) = after_host.split_once(':')
-        && !port.parse::<u16>().is_ok_and(|port| port > 0)
+        && !(port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0))
     {
         return Err(refuse("a port from 1 to 65535 is needed after the colon"));
     }
