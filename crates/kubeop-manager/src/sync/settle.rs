@@ -3,6 +3,7 @@
 //! Invariant: ends at the caller's time, at shutdown, or when there is nothing more to wait for; never holds a connection while it waits.
 
 use crate::api::status;
+use crate::http::answer::Deleted;
 use crate::state::Manager;
 use crate::sync::reach;
 use kubeop_api::resource::Phase;
@@ -44,8 +45,25 @@ pub async fn wait_cluster(manager: &Manager, id: ClusterId, limit: Duration) -> 
     Ok(())
 }
 
+/// What a committed deletion is answered with: that it is done, if the entity is gone within `limit`, else how it looks then.
+pub async fn deleted<T>(
+    manager: &Manager,
+    key: Key,
+    limit: Duration,
+    committed: T,
+    look: impl AsyncFnOnce() -> Result<T>,
+) -> Deleted<T> {
+    if limit.is_zero() {
+        return Deleted::UnderWay(committed);
+    }
+    let looking = async {
+        if wait_gone(manager, key, limit).await? { Ok(Deleted::Done) } else { Ok(Deleted::UnderWay(look().await?)) }
+    };
+    or_committed(looking.await, Deleted::UnderWay(committed))
+}
+
 /// Waits until the entity is gone, at most for `limit`; whether it is.
-pub async fn wait_gone(manager: &Manager, key: Key, limit: Duration) -> Result<bool> {
+async fn wait_gone(manager: &Manager, key: Key, limit: Duration) -> Result<bool> {
     let Some(_place) = place(manager, limit) else { return Ok(false) };
     let (end, mut step) = (Instant::now() + limit, FIRST_STEP);
     while Instant::now() < end && !manager.shutdown.is_cancelled() {

@@ -60,15 +60,6 @@ pub async fn handle(
     let item = answer(&mut tx.conn(), row.clone()).await?;
     caller.finish(tx).await?;
     manager.wake.cluster(row.cluster_id);
-    if wait.is_zero() {
-        return Ok(Deleted::UnderWay(item));
-    }
-    let looking = async {
-        let gone = settle::wait_gone(manager, key, wait).await?;
-        if gone {
-            return Ok(Deleted::Done);
-        }
-        Ok(Deleted::UnderWay(answer(&mut caller.read().await?.conn(), row).await?))
-    };
-    Ok(settle::or_committed(looking.await, Deleted::UnderWay(item)))
+    let look = async || answer(&mut caller.read().await?.conn(), row).await;
+    Ok(settle::deleted(manager, key, wait, item, look).await)
 }
