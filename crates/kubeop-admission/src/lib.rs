@@ -13,6 +13,7 @@ mod watch;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Api, Client};
+use kubeop_cluster::clock::ClusterClock;
 use kubeop_core::clock::Clock;
 use kubeop_core::name::SYSTEM_NAMESPACE;
 use kubeop_core::{Error, Result};
@@ -39,7 +40,7 @@ pub struct Config {
     pub client: Client,
     /// The namespace of both; `kubeop-system`.
     pub namespace: String,
-    /// Tells whether the certificate is valid.
+    /// This machine's clock; whether the certificate is valid is told by the cluster's.
     pub clock: Arc<dyn Clock>,
 }
 
@@ -79,7 +80,8 @@ impl Readiness {
 /// # Errors
 /// Only what makes the role impossible from the start: a TLS stack without usable protocol versions, a listener without an address.
 pub async fn run(config: Config, metrics: Metrics, shutdown: CancellationToken) -> Result<()> {
-    let certificates = Arc::new(Certificates::new(config.clock.clone(), metrics.clone()));
+    let clock = Arc::new(ClusterClock::new(config.clock));
+    let certificates = Arc::new(Certificates::new(clock.clone(), metrics.clone()));
     let policy = Arc::new(PolicyCache::new(metrics.clone()));
     let acceptor = tls::acceptor(certificates.clone())?;
     let reviewer = Arc::new(Reviewer::new(policy.clone(), certificates.clone(), metrics.clone()));
@@ -87,7 +89,7 @@ pub async fn run(config: Config, metrics: Metrics, shutdown: CancellationToken) 
 
     let secrets: Api<Secret> = Api::namespaced(config.client.clone(), &config.namespace);
     let follow_secret = watch::follow(secrets, TLS_SECRET, metrics.clone(), |secret| certificates.update(secret));
-    let config_maps: Api<ConfigMap> = Api::namespaced(config.client, &config.namespace);
+    let config_maps: Api<ConfigMap> = Api::namespaced(config.client.clone(), &config.namespace);
     let follow_policy = watch::follow(config_maps, kubeop_plan::policy::NAME, metrics, |map| policy.update(map));
 
     // A second run in one process tells of itself through a readiness of its own.
@@ -109,7 +111,7 @@ pub async fn run(config: Config, metrics: Metrics, shutdown: CancellationToken) 
     };
     tokio::select! {
         () = reviews => {}
-        ((), ()) = futures::future::join(follow_secret, follow_policy) => {}
+        ((), (), ()) = futures::future::join3(follow_secret, follow_policy, clock.follow(&config.client)) => {}
     }
     Ok(())
 }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 pub(crate) struct Context {
     /// Acts as ServiceAccount `kubeop-operator`.
     pub(crate) client: Client,
-    /// The time of transitions.
+    /// The cluster's time: of transitions, and what certificates are dated and judged by.
     pub(crate) clock: Arc<dyn Clock>,
     /// What the watches show.
     pub(crate) stores: Stores,

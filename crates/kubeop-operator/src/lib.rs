@@ -25,6 +25,7 @@ use crate::events::Events;
 use crate::metrics::Metrics;
 pub use crate::readiness::Readiness;
 use kube::Client;
+use kubeop_cluster::clock::ClusterClock;
 use kubeop_cluster::lease::{Standing, Terms, campaign};
 use kubeop_core::clock::{Clock, IdSource};
 use kubeop_core::name::SYSTEM_NAMESPACE;
@@ -54,7 +55,7 @@ pub struct Config {
     pub identity: String,
     /// Who makes admission's certificate.
     pub certificates: Certificates,
-    /// Tells the time.
+    /// This machine's clock; certificates and conditions go by the cluster's.
     pub clock: Arc<dyn Clock>,
     /// Draws nonces.
     pub ids: Arc<dyn IdSource>,
@@ -107,9 +108,11 @@ pub async fn run(config: Config, metrics: Metrics, shutdown: CancellationToken) 
 /// One term of leadership: fresh watches, fresh caches, the reconcilers, the webhook's keeper.
 async fn lead(config: Config, metrics: Metrics, over: CancellationToken) -> Result<()> {
     let (stores, writers) = stores::stores();
+    let clock = Arc::new(ClusterClock::new(config.clock));
+    clock.hear(&config.client).await?;
     let ctx = Arc::new(Context {
         client: config.client.clone(),
-        clock: config.clock.clone(),
+        clock: clock.clone(),
         stores,
         ledger: ledger::Ledger::default(),
         grants: grants::Grants::default(),
@@ -131,13 +134,14 @@ async fn lead(config: Config, metrics: Metrics, over: CancellationToken) -> Resu
         queues.open(&ctx).await;
         futures::future::pending::<()>().await;
     };
-    let keeping = webhook::keep(config.client, config.certificates, config.clock, config.ids);
+    let keeping = webhook::keep(config.client.clone(), config.certificates, clock.clone(), config.ids);
     let zone = providers::keep_zone(&ctx);
     tokio::select! {
         () = reconciling => {}
         () = opening => {}
         () = zone => {}
         () = keeping => {}
+        () = clock.follow(&config.client) => {}
     }
     Ok(())
 }

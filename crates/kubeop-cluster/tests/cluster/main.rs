@@ -29,6 +29,8 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+mod clock;
+
 fn kubeconfig() -> Kubeconfig {
     #[expect(clippy::disallowed_methods, reason = "the test command tells where the cluster is")]
     let path =
@@ -343,33 +345,6 @@ async fn of_two_candidates_one_leads_and_the_other_follows_at_once_after_release
     assert!(died.elapsed() >= Duration::from_millis(2500), "{:?}", died.elapsed());
     stop_three.cancel();
     third.await.unwrap();
-}
-
-/// A clock that is wrong by so much.
-struct Skewed(SignedDuration);
-
-impl Clock for Skewed {
-    fn now(&self) -> Timestamp {
-        SystemClock.now() + self.0
-    }
-}
-
-#[tokio::test]
-async fn an_operator_whose_clock_is_hours_off_is_seen_alive() {
-    let client = prepared().await;
-    for hours in [2, -2] {
-        let stop = CancellationToken::new();
-        let terms = Terms::new(SYSTEM_NAMESPACE, status::OPERATOR_LEASE, format!("skewed-{hours}"));
-        let clock = Arc::new(Skewed(SignedDuration::from_hours(hours)));
-        let (mut standing, campaign) = campaign(client.clone(), terms, clock, stop.clone());
-        // Should another process hold the lease, this one takes it over when that ends.
-        let leads = standing.wait_for(|standing| *standing == Standing::Leads);
-        tokio::time::timeout(Duration::from_mins(1), leads).await.unwrap().unwrap();
-        let observed = status::observe(&client, fresh(), SystemClock.now()).await;
-        assert!(observed.operator, "{hours} h: {:?}", observed.messages);
-        stop.cancel();
-        campaign.await.unwrap();
-    }
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Keeping admission's certificate and webhook configuration.
 //!
-//! Invariant: the API server trusts a CA before a leaf of it is served; `Ignore` turns to `Fail` only after our webhook answered a canary through
+//! Invariant: every API server trusts a CA before a leaf of it is served; `Ignore` turns to `Fail` only after our webhook answered a canary through
 //! the API server, and never back. Certificates of somebody else are left alone.
 
 mod certificate;
@@ -27,11 +27,15 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// Between looks: once everything stands, while something is waited for, and after a write of our own.
 const STANDING: Duration = Duration::from_secs(30);
 const MOVING: Duration = Duration::from_secs(1);
 const MOVED: Duration = Duration::from_millis(100);
+
+/// How long a bundle stands in the configuration until every API server goes by it.
+const SETTLED: Duration = Duration::from_secs(10);
 
 const FAIL: &str = "Fail";
 
@@ -40,7 +44,7 @@ pub(crate) async fn keep(client: Client, certificates: Certificates, clock: Arc<
     let configurations: Api<ValidatingWebhookConfiguration> = Api::all(client.clone());
     let ours = watcher::Config::default().fields(&format!("metadata.name={}", names::WEBHOOK));
     let mut changes = watcher(configurations, ours).default_backoff().touched_objects().boxed();
-    let keeper = Keeper { client, certificates, clock, ids };
+    let mut keeper = Keeper { client, certificates, clock, ids, standing: None };
     loop {
         let pause = match keeper.step().await {
             Ok(Stands::Yes) => STANDING,
@@ -75,10 +79,12 @@ struct Keeper {
     certificates: Certificates,
     clock: Arc<dyn Clock>,
     ids: Arc<dyn IdSource>,
+    /// The bundle in the configuration, and since when it was seen there.
+    standing: Option<(Vec<u8>, Instant)>,
 }
 
 impl Keeper {
-    async fn step(&self) -> Result<Stands> {
+    async fn step(&mut self) -> Result<Stands> {
         let configurations: Api<ValidatingWebhookConfiguration> = Api::all(self.client.clone());
         let Some(configuration) =
             configurations.get_opt(names::WEBHOOK).await.doing("reading the webhook configuration")?
@@ -91,11 +97,20 @@ impl Keeper {
         }
         let webhooks = configuration.webhooks.as_deref().unwrap_or_default();
         let wanted = server_names(webhooks)?;
-        let kept = self.certificate(&wanted, bundles(webhooks)).await?;
+        let trusted = self.settled(bundles(webhooks));
+        let kept = self.certificate(&wanted, trusted.as_deref()).await?;
         if self.trust(&configurations, &configuration, &kept.bundle).await? || kept.changed {
             return Ok(Stands::Moved);
         }
         self.close(&configurations, &configuration).await
+    }
+
+    /// The bundle of the configuration, once it has stood there long enough.
+    fn settled(&mut self, bundle: Option<&[u8]>) -> Option<Vec<u8>> {
+        if self.standing.as_ref().map(|(seen, _)| seen.as_slice()) != bundle {
+            self.standing = bundle.map(|bundle| (bundle.to_vec(), Instant::now()));
+        }
+        self.standing.as_ref().filter(|(_, since)| since.elapsed() >= SETTLED).map(|(seen, _)| seen.clone())
     }
 
     /// The certificate in its Secret, made or renewed where need be. A new CA is published first; its first leaf comes in a later step.

@@ -1,5 +1,6 @@
 //! One operator for all tests of this process, and what tests do over and over.
 
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{LimitRange, Namespace, ResourceQuota, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::rbac::v1::RoleBinding;
@@ -9,7 +10,7 @@ use kubeop_cluster::address::AddressPolicy;
 use kubeop_cluster::client::{ServiceAccountName, as_service_account, connect};
 use kubeop_cluster::kubeconfig::{Intake, Kubeconfig};
 use kubeop_cluster::{bootstrap, policy};
-use kubeop_core::clock::{IdSource, SystemClock, SystemIds};
+use kubeop_core::clock::{Clock, IdSource, SystemClock, SystemIds};
 use kubeop_core::id::InstanceId;
 use kubeop_core::policy::RawPolicy;
 use kubeop_crds::conditions::{READY, find};
@@ -40,6 +41,15 @@ impl Drop for Running {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+    }
+}
+
+/// The clock of a machine that is more than a day ahead of the cluster's: nothing that is issued or judged may go by it.
+struct Ahead;
+
+impl Clock for Ahead {
+    fn now(&self) -> Timestamp {
+        SystemClock.now() + SignedDuration::from_hours(26)
     }
 }
 
@@ -76,7 +86,7 @@ fn operator() -> Arc<Running> {
                 client,
                 identity: format!("test-{}", fresh()),
                 certificates: kubeop_operator::Certificates::Operator,
-                clock: Arc::new(SystemClock),
+                clock: Arc::new(Ahead),
                 ids: Arc::new(SystemIds),
                 readiness: kubeop_operator::Readiness::default(),
             };
