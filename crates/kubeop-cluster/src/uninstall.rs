@@ -65,9 +65,28 @@ pub async fn uninstall(client: &Client, items: &[Item]) -> Result<Vec<String>> {
             other => drop(other.doing(format_args!("removing {what}"))?),
         }
     }
+    former(client).await?;
     // Now that the operator has no right to it any more.
     cluster_dns::withdraw(client).await?;
     Ok(stays)
+}
+
+/// Removes rights and guards that an earlier version installed and this one knows nothing of.
+async fn former(client: &Client) -> Result<()> {
+    let ours = format!("{}={},{}={}", labels::MANAGED_BY, labels::INSTALLER, labels::PART_OF, labels::PART_OF_KUBEOP);
+    let ours = ListParams::default().labels(&ours);
+    for (group, kind) in [
+        ("rbac.authorization.k8s.io", "ClusterRoleBinding"),
+        ("rbac.authorization.k8s.io", "ClusterRole"),
+        ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding"),
+        ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy"),
+    ] {
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1", kind));
+        let all: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
+        let what = format!("removing what is left of kind {kind}");
+        all.delete_collection(&DeleteParams::background(), &ours).await.doing(what)?;
+    }
+    Ok(())
 }
 
 /// A Deployment of ours that Helm manages. Whatever is taken from under it, from policy to certificate, makes a webhook that stays deny everything.
