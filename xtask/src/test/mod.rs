@@ -2,6 +2,7 @@
 //! calls exactly this.
 
 mod node;
+mod previous;
 
 use std::{
     path::{Path, PathBuf},
@@ -39,9 +40,6 @@ pub(crate) struct Options {
     /// Only the tests on a real node.
     #[arg(long)]
     node: bool,
-    /// An earlier release's static executable: also run this release and that one side by side on the node.
-    #[arg(long, value_name = "FILE", requires = "node")]
-    previous: Option<PathBuf>,
     /// Skip tidy, formatting, clippy, licences and the crates' checks alone.
     #[arg(long)]
     skip_lint: bool,
@@ -71,6 +69,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     if !options.skip_lint && !options.node {
         lint(&runner, &target)?;
     }
+    let previous = if on_node { previous::resolve(&runner, &target)? } else { None };
     runner.run("build", &target.cargo(&["build"], &["--workspace", "--all-targets"])?)?;
     let kubeop = target.directory("debug")?.join("kubeop");
 
@@ -87,7 +86,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         )?;
     }
     if on_node {
-        node::run(&runner, options, &target, &services)?;
+        node::run(&runner, options, &target, &services, previous.as_ref())?;
     }
     drop(services);
 

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use super::{Options, Services, first_line};
+use super::{Options, Services, first_line, previous::Release};
 use crate::{
     cluster::{
         modules,
@@ -29,7 +29,7 @@ use crate::{
 
 /// What the tests take for the next version: the same image.
 const NEXT: &str = "-next";
-/// The image of the executable of an earlier release.
+/// The image of the release before.
 const PREVIOUS: &str = "-previous";
 
 /// Whether this machine can have a node; if not, says so. What is missing is installed on CI.
@@ -57,14 +57,26 @@ pub(super) fn helm() -> Result<PathBuf> {
 }
 
 /// Starts the cluster, pushes the image, runs the tests.
-pub(super) fn run(runner: &Runner<'_>, options: &Options, target: &Target, services: &Services<'_>) -> Result<()> {
+pub(super) fn run(
+    runner: &Runner<'_>,
+    options: &Options,
+    target: &Target,
+    services: &Services<'_>,
+    previous: Option<&Release>,
+) -> Result<()> {
     progress::heading("cluster with a node");
     let start = Instant::now();
     let name = format!("node-{}", std::process::id());
     let mut cluster =
         Held::start(&runner.executable, &["cluster", "run", "--name", &name, "--node", "--wait", "metrics"])?;
-    let layout = packed(runner, services.kubeop, "image")?;
-    let previous = options.previous.as_deref().map(|program| packed(runner, program, "image/previous")).transpose()?;
+    let layout = packed(runner, services.kubeop, Variant::Plain, "image")?;
+    let again = packed(runner, services.kubeop, Variant::Plain, "image/again")?;
+    if layout.top.digest != again.top.digest {
+        bail!("the same executable gave two images: {} and {}", layout.top.digest, again.top.digest);
+    }
+    let git = packed(runner, services.kubeop, Variant::Git, "image")?;
+    let before =
+        previous.map(|release| packed(runner, &release.kubeop(), Variant::Plain, "image/previous")).transpose()?;
     first_line(&mut cluster, runner.signals, "the cluster with a node")?;
     progress::note(&format!("it is up: {}", progress::since(start)));
     if options.filter.is_none() {
@@ -76,6 +88,7 @@ pub(super) fn run(runner: &Runner<'_>, options: &Options, target: &Target, servi
 
     let registry = programs::registry().parse().context("the registry's address")?;
     image::push(&layout, registry)?;
+    image::push(&git, registry)?;
     let mut next = layout.clone();
     next.name.tag.push_str(NEXT);
     image::push(&next, registry)?;
@@ -92,25 +105,21 @@ pub(super) fn run(runner: &Runner<'_>, options: &Options, target: &Target, servi
         .env("KUBEOP_TEST_NODE", facts)
         .env("KUBEOP_TEST_NODE_NAME", &name)
         .env("KUBEOP_TEST_IMAGE", layout.name.to_string());
-    if let (Some(program), Some(mut layout)) = (&options.previous, previous) {
+    if let (Some(release), Some(mut layout)) = (previous, before) {
         layout.name.tag.push_str(PREVIOUS);
         image::push(&layout, registry)?;
         command
-            .env("KUBEOP_TEST_PREVIOUS_BIN", std::path::absolute(program).context("the earlier release's path")?)
+            .env("KUBEOP_TEST_PREVIOUS_BIN", release.kubeop())
+            .env("KUBEOP_TEST_PREVIOUS_CHART", release.chart())
             .env("KUBEOP_TEST_PREVIOUS_IMAGE", layout.name.to_string());
     }
     runner.run("tests on a node", &services.with_environment(command))
 }
 
 /// The image of an executable, made in a folder of the target directory.
-fn packed(runner: &Runner<'_>, kubeop: &Path, folder: &str) -> Result<Layout> {
+fn packed(runner: &Runner<'_>, kubeop: &Path, variant: Variant, folder: &str) -> Result<Layout> {
     let output = image::target::root()?.join(folder);
-    let request = Request {
-        profile: Profile::Dev,
-        variant: Variant::Plain,
-        platforms: &[image::host()?],
-        binary: Some(kubeop),
-        output: &output,
-    };
+    let request =
+        Request { profile: Profile::Dev, variant, platforms: &[image::host()?], binary: Some(kubeop), output: &output };
     image::build(runner, &request)
 }

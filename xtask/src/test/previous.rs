@@ -1,0 +1,117 @@
+//! The release before this one: its executable and chart, made of its commit once and kept in the cache, so that upgrades and releases side by side
+//! are tested with the real thing.
+//!
+//! Invariant: a release in the cache is whole; its folder is put in place by one rename.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{
+    environment,
+    image::target::{self, Target},
+    progress,
+    step::Runner,
+};
+
+/// The commit of the last release. Changed when there is another one.
+const COMMIT: &str = "d9081c6ab784d8c775c8f1b71441507376c06a33";
+
+/// A release.
+pub(crate) struct Release {
+    folder: PathBuf,
+}
+
+impl Release {
+    /// Its static executable.
+    pub(crate) fn kubeop(&self) -> PathBuf {
+        self.folder.join("kubeop")
+    }
+
+    /// Its Helm chart.
+    pub(crate) fn chart(&self) -> PathBuf {
+        self.folder.join("chart")
+    }
+}
+
+/// The release before this one; `None`, with a word about it, where the history does not hold its commit.
+///
+/// Before the workspace is built: the dependencies that both have are compiled once, and what cargo shows as the workspace's executable is this release's
+/// in the end.
+pub(crate) fn resolve(runner: &Runner<'_>, target: &Target) -> Result<Option<Release>> {
+    let all = environment::cache_directory()?.join("releases");
+    let release = Release { folder: all.join(COMMIT) };
+    if release.folder.is_dir() {
+        return Ok(Some(release));
+    }
+    if !held()? {
+        progress::heading(&format!(
+            "the release before this one: skipped: commit {COMMIT} is not in the history here (git fetch --unshallow brings it)"
+        ));
+        return Ok(None);
+    }
+    let source = target::root()?.join("previous");
+    unpack(&source)?;
+    let manifest = source.join("Cargo.toml");
+    // Examples, of which there are none, so that features of dependencies are those of the workspace's tests, and nothing is compiled twice.
+    let mut command = target.cargo(&["build"], &["--workspace", "--bin", "kubeop", "--examples"])?;
+    command.arg("--manifest-path").arg(&manifest).arg("--target-dir").arg(target::root()?).current_dir(&source);
+    runner.run("build of the release before this one, once", &command)?;
+
+    let staging = all.join(format!("{COMMIT}.{}", std::process::id()));
+    fs::create_dir_all(&staging).with_context(|| format!("cannot create {}", staging.display()))?;
+    let built = target.directory("debug")?.join("kubeop");
+    fs::copy(&built, staging.join("kubeop")).with_context(|| format!("cannot copy {}", built.display()))?;
+    let chart = source.join("charts/kubeop");
+    run(Command::new("cp").arg("-R").arg(&chart).arg(staging.join("chart")))?;
+    fs::remove_dir_all(&source).with_context(|| format!("cannot remove {}", source.display()))?;
+    if let Err(error) = fs::rename(&staging, &release.folder) {
+        // Another run was first.
+        fs::remove_dir_all(&staging).with_context(|| format!("cannot remove {}", staging.display()))?;
+        if !release.folder.is_dir() {
+            return Err(error).with_context(|| format!("cannot put {} in place", release.folder.display()));
+        }
+    }
+    Ok(Some(release))
+}
+
+/// Whether the commit is there, or can be had.
+fn held() -> Result<bool> {
+    let git = |arguments: &[&str]| -> Result<bool> {
+        let mut command = Command::new("git");
+        command.args(arguments).current_dir(environment::workspace_root()?).stdin(Stdio::null());
+        Ok(command.stdout(Stdio::null()).stderr(Stdio::null()).status().context("cannot run git")?.success())
+    };
+    let commit = format!("{COMMIT}^{{commit}}");
+    Ok(git(&["cat-file", "-e", &commit])?
+        || (git(&["fetch", "--depth=1", "origin", COMMIT])? && git(&["cat-file", "-e", &commit])?))
+}
+
+/// The release's sources, in a folder of their own.
+fn unpack(folder: &Path) -> Result<()> {
+    if folder.exists() {
+        fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+    }
+    fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    let archive = folder.join("sources.tar");
+    run(Command::new("git")
+        .args(["archive", "--format=tar", "--output"])
+        .arg(&archive)
+        .arg(COMMIT)
+        .current_dir(environment::workspace_root()?))?;
+    run(Command::new("tar").arg("-xf").arg(&archive).current_dir(folder))?;
+    fs::remove_file(&archive).with_context(|| format!("cannot remove {}", archive.display()))
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot run {program}"))?;
+    if !output.status.success() {
+        bail!("{program} failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(())
+}
