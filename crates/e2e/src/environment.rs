@@ -58,10 +58,21 @@ pub fn node_image() -> Result<String> {
     required("KUBEOP_TEST_IMAGE")
 }
 
-/// The executable and the image of the release before this one, if a run was given one.
-pub fn previous() -> Result<Option<(PathBuf, String)>> {
-    let Ok(program) = required("KUBEOP_TEST_PREVIOUS_BIN") else { return Ok(None) };
-    Ok(Some((PathBuf::from(program), required("KUBEOP_TEST_PREVIOUS_IMAGE")?)))
+/// The release before this one.
+pub struct Previous {
+    /// Its executable.
+    pub kubeop: PathBuf,
+    /// Its image, in the registry of the cluster with a real node.
+    pub image: String,
+    /// Its chart.
+    pub chart: PathBuf,
+}
+
+/// The release before this one, unless the repository's history here is too short for it.
+pub fn previous() -> Result<Option<Previous>> {
+    let Ok(kubeop) = required("KUBEOP_TEST_PREVIOUS_BIN") else { return Ok(None) };
+    let (image, chart) = (required("KUBEOP_TEST_PREVIOUS_IMAGE")?, required("KUBEOP_TEST_PREVIOUS_CHART")?);
+    Ok(Some(Previous { kubeop: PathBuf::from(kubeop), image, chart: PathBuf::from(chart) }))
 }
 
 /// The search path, with the directory of the test's kubectl first.

@@ -17,6 +17,7 @@ pub mod postgres;
 pub mod process;
 pub mod proxy;
 pub mod receiver;
+pub mod reviews;
 pub mod scenario;
 pub mod script;
 pub mod wait;

@@ -4,6 +4,7 @@
 #![expect(clippy::indexing_slicing, reason = "indexing a JSON value gives null where there is nothing")]
 
 use crate::api::Api;
+use crate::api_server::ApiServer;
 use crate::environment;
 use crate::folder::Folder;
 use crate::kubectl::Kubectl;
@@ -68,6 +69,11 @@ impl Node {
     /// kubectl as cluster administrator.
     pub fn kubectl(&self) -> Result<Kubectl> {
         Kubectl::new(&self.kubeconfig()?)
+    }
+
+    /// Its API server as cluster administrator.
+    pub fn api_server(&self) -> Result<ApiServer> {
+        ApiServer::new(&self.kubeconfig_text()?)
     }
 
     /// A manager whose operator and admission run in the cluster.
@@ -159,20 +165,25 @@ impl Platform {
 
     /// Deletes a tenant with all it has, and waits until it is gone.
     pub async fn delete_tenant(&self, tenant: &str) -> Result<()> {
-        for (kind, filter) in [("apps", "tenant_id"), ("projects", "tenant_id")] {
-            let found = self.api.get(&format!("/v1/{kind}?{filter}={tenant}")).await?.expect(200)?;
-            for id in found.json.as_array().into_iter().flatten().filter_map(|item| item.pointer("/id")?.as_str()) {
-                let path = format!("/v1/{kind}/{id}");
-                let answer = self.api.delete(&path).await?;
-                ensure!(matches!(answer.status, 202 | 204), "{path}: {} {}", answer.status, answer.text);
-                gone(&self.api, &path).await?;
-            }
-        }
-        let path = format!("/v1/tenants/{tenant}");
-        let answer = self.api.delete(&path).await?;
-        ensure!(matches!(answer.status, 202 | 204), "{path}: {} {}", answer.status, answer.text);
-        gone(&self.api, &path).await
+        delete_tenant(&self.api, tenant).await
     }
+}
+
+/// Deletes a tenant with all it has, and waits until it is gone.
+pub async fn delete_tenant(api: &Api, tenant: &str) -> Result<()> {
+    for (kind, filter) in [("apps", "tenant_id"), ("projects", "tenant_id")] {
+        let found = api.get(&format!("/v1/{kind}?{filter}={tenant}")).await?.expect(200)?;
+        for id in found.json.as_array().into_iter().flatten().filter_map(|item| item.pointer("/id")?.as_str()) {
+            let path = format!("/v1/{kind}/{id}");
+            let answer = api.delete(&path).await?;
+            ensure!(matches!(answer.status, 202 | 204), "{path}: {} {}", answer.status, answer.text);
+            gone(api, &path).await?;
+        }
+    }
+    let path = format!("/v1/tenants/{tenant}");
+    let answer = api.delete(&path).await?;
+    ensure!(matches!(answer.status, 202 | 204), "{path}: {} {}", answer.status, answer.text);
+    gone(api, &path).await
 }
 
 async fn gone(api: &Api, path: &str) -> Result<()> {

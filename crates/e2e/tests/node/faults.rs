@@ -1,6 +1,7 @@
-//! What nodes and clusters do to pods: killed, evicted, drained, gone; the API server and etcd started again; certificates replaced.
+//! What nodes and clusters do to pods: killed, without memory, evicted, drained, gone; the API server and etcd started again.
 
 use anyhow::{Context, Result, ensure};
+use e2e::api_server::GROUP;
 use e2e::kubectl::Kubectl;
 use e2e::node::{self, Node, PATIENCE, Platform};
 use e2e::scenario;
@@ -8,6 +9,8 @@ use e2e::wait::{Seen, until};
 use serde_json::json;
 
 const SYSTEM: &str = "kubeop-system";
+/// Tenants of a quarter of a MiB each.
+const LARGE: usize = 80;
 const WRONG: &str = "registry.example.com/bad:1";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -21,8 +24,8 @@ async fn the_platform_survives_its_node() -> Result<()> {
     denied(&admin, &home.namespace, "registry.example.com").await?;
 
     operator_ends(&node, &platform, &admin).await?;
+    operator_without_memory(&node, &platform, &admin, &home.namespace).await?;
     drained(&node, &platform, &admin, &home.namespace).await?;
-    certificate_replaced(&platform, &admin, &home.namespace).await?;
     nobody_is_there(&platform, &admin, &home.namespace).await?;
     control_plane_restarts(&node, &platform, &admin, &home.namespace).await?;
 
@@ -31,7 +34,7 @@ async fn the_platform_survives_its_node() -> Result<()> {
     platform.uninstall().await
 }
 
-/// Killed as by the kernel for its memory, then evicted: it comes back and goes on.
+/// Killed, then evicted: it comes back and goes on.
 async fn operator_ends(node: &Node, platform: &Platform, admin: &Kubectl) -> Result<()> {
     let path = format!("-n {SYSTEM} get pods -l app.kubernetes.io/name=kubeop,app.kubernetes.io/component=operator");
     let pod = admin.stdout(&format!("{path} -o jsonpath={{.items[0].metadata.name}}")).await?;
@@ -53,6 +56,46 @@ async fn operator_ends(node: &Node, platform: &Platform, admin: &Kubectl) -> Res
     ensure!(ran.ok, "eviction: {}", ran.stderr);
     node::rolled_out(admin, SYSTEM, "kubeop-operator").await?;
     ensure!(node.image().contains("kubeop"), "the image is ours");
+    project_comes_and_goes(platform).await
+}
+
+/// The kernel kills it for its memory whenever it has read what is there; with more of it, it goes on.
+async fn operator_without_memory(node: &Node, platform: &Platform, admin: &Kubectl, namespace: &str) -> Result<()> {
+    let (server, tenants) = (node.api_server()?, format!("{GROUP}/tenants"));
+    let large = "x".repeat(250 << 10);
+    server
+        .each(0..LARGE, |at| {
+            let tenant = json!({
+                "apiVersion": "platform.kubeop.io/v1alpha1", "kind": "Tenant", "spec": {},
+                "metadata": {"name": format!("large-{at}"), "annotations": {"example.com/large": large}},
+            });
+            let (server, tenants) = (&server, &tenants);
+            async move { server.post(tenants, &tenant).await.map(drop) }
+        })
+        .await?;
+    let operator = "deployment kubeop-operator";
+    admin.stdout(&format!("-n {SYSTEM} scale {operator} --replicas=0")).await?;
+    admin.stdout(&format!("-n {SYSTEM} set resources {operator} --requests=memory=16Mi --limits=memory=16Mi")).await?;
+    admin.stdout(&format!("-n {SYSTEM} scale {operator} --replicas=1")).await?;
+    until("the operator is killed for its memory, again and again", PATIENCE, async || {
+        let path = "{.items[*].status.containerStatuses[0].lastState.terminated.reason} {.items[*].status.containerStatuses[0].restartCount}";
+        let words = ["-n", SYSTEM, "get", "pods", "-l", "app.kubernetes.io/component=operator", "-o", &format!("jsonpath={path}")];
+        let told = admin.run_with(&words, None).await?.stdout;
+        let restarts = told.strip_prefix("OOMKilled ").and_then(|count| count.parse::<u32>().ok());
+        Ok(Seen::when(restarts.is_some_and(|restarts| restarts >= 2), (), told))
+    })
+    .await?;
+    denied(admin, namespace, "registry.example.com").await?;
+
+    let path = format!("/v1/platform/bootstrap?clusterID={}", platform.cluster);
+    platform.api.post(&path, &json!({})).await?.expect(200)?;
+    node::rolled_out(admin, SYSTEM, "kubeop-operator").await?;
+    server.each(0..LARGE, async |at| server.delete(&format!("{tenants}/large-{at}")).await).await?;
+    until("the large tenants are gone", PATIENCE, async || {
+        let left = server.list(&tenants).await?.len();
+        Ok(Seen::when(left == 1, (), format!("{left} tenants")))
+    })
+    .await?;
     project_comes_and_goes(platform).await
 }
 
@@ -92,20 +135,6 @@ async fn drained(node: &Node, platform: &Platform, admin: &Kubectl, namespace: &
         node::rolled_out(admin, SYSTEM, deployment).await?;
     }
     node::ready(&platform.api, &platform.cluster).await
-}
-
-/// The certificate is thrown away: a new CA is trusted before its leaf is served.
-async fn certificate_replaced(platform: &Platform, admin: &Kubectl, namespace: &str) -> Result<()> {
-    let bundle = "get validatingwebhookconfiguration kubeop-admission -o jsonpath={.webhooks[0].clientConfig.caBundle}";
-    let before = admin.stdout(bundle).await?;
-    admin.stdout(&format!("-n {SYSTEM} delete secret kubeop-admission-tls")).await?;
-    until("another CA", PATIENCE, async || {
-        let now = admin.stdout(bundle).await?;
-        Ok(Seen::when(!now.is_empty() && now != before, (), "the same CA"))
-    })
-    .await?;
-    node::ready(&platform.api, &platform.cluster).await?;
-    denied(admin, namespace, "registry.example.com").await
 }
 
 /// All our pods are gone: tenants stay fenced, the cluster's own pods start again, and so do ours.

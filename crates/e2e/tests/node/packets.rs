@@ -1,4 +1,4 @@
-//! The fences in packets: egress, other projects, quota.
+//! The fences in packets: egress, other projects, our own pods, quota.
 
 use anyhow::{Result, ensure};
 use e2e::kubectl::Kubectl;
@@ -51,6 +51,7 @@ async fn packets_stop_at_the_fences() -> Result<()> {
     // What carries the platform's traffic is no project: ingress controllers and monitoring come in.
     reaches(&admin, "default", &format!("{of_one}:8080")).await?;
 
+    our_own_pods_are_closed(&admin, &one.namespace).await?;
     quota_stops_a_pod(&platform, &admin, &tool).await?;
 
     node::host("ip", &["address", "del", &format!("{OUTSIDE}/32"), "dev", &interface]).await?;
@@ -59,6 +60,27 @@ async fn packets_stop_at_the_fences() -> Result<()> {
         platform.delete_tenant(tenant).await?;
     }
     platform.uninstall().await
+}
+
+/// Reviews may come from anywhere outside projects (an API server's address is nobody's to know), metrics are for namespaces that are marked.
+async fn our_own_pods_are_closed(admin: &Kubectl, project: &str) -> Result<()> {
+    let address = async |role: &str| {
+        let pods = format!("-n kubeop-system get pods -l app.kubernetes.io/component={role}");
+        admin.stdout(&format!("{pods} -o jsonpath={{.items[0].status.podIP}}")).await
+    };
+    let (operator, admission) = (address("operator").await?, address("admission").await?);
+    let metrics = [format!("{operator}:9090"), format!("{admission}:9090")];
+    reaches(admin, "default", &format!("{admission}:9443")).await?;
+    blocked(admin, project, &format!("{admission}:9443")).await?;
+    for port in &metrics {
+        blocked(admin, project, port).await?;
+        blocked(admin, "default", port).await?;
+    }
+    admin.stdout("label namespace default app.kubeop.io/metrics=true").await?;
+    for port in &metrics {
+        reaches(admin, "default", port).await?;
+    }
+    admin.stdout("label namespace default app.kubeop.io/metrics-").await.map(drop)
 }
 
 async fn quota_stops_a_pod(platform: &node::Platform, admin: &Kubectl, tool: &str) -> Result<()> {

@@ -52,13 +52,13 @@ async fn images(admin: &Kubectl) -> Result<Vec<String>> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs a node: cargo xtask test starts one"]
 async fn a_release_works_beside_the_one_before_it() -> Result<()> {
-    let Some((program, previous)) = e2e::environment::previous()? else {
-        println!("skipped: no earlier release was given (cargo xtask test --node --previous FILE)");
+    let Some(previous) = e2e::environment::previous()? else {
+        println!("skipped: the history here does not hold the release before this one");
         return Ok(());
     };
     let node = Node::take().await?;
     let admin = node.kubectl()?;
-    let before = || node.manager().of(Some(program.clone())).with("KUBEOP_OPERATOR_IMAGE", &previous);
+    let before = || node.manager().of(Some(previous.kubeop.clone())).with("KUBEOP_OPERATOR_IMAGE", &previous.image);
     let policy = json!({"imageAllowlist": ["docker.io"]});
 
     // The manager first, then the cluster.
@@ -70,7 +70,7 @@ async fn a_release_works_beside_the_one_before_it() -> Result<()> {
     platform.manager.restart().await?;
     platform.api = platform.manager.api(None)?;
     ensure!(
-        images(&admin).await? == [previous.as_str(); 2],
+        images(&admin).await? == [previous.image.as_str(); 2],
         "the cluster moved by itself: {:?}",
         images(&admin).await?
     );
