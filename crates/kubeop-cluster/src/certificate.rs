@@ -109,12 +109,17 @@ impl Facts {
         self.not_before.checked_add(life * 2 / 3).unwrap_or(self.not_after)
     }
 
-    /// Whether it can serve these names at `now` without being renewed.
-    pub fn serves(&self, names: &[String], now: Timestamp) -> bool {
+    /// Whether it can serve these names at `now`.
+    pub fn holds(&self, names: &[String], now: Timestamp) -> bool {
         let mut wanted = names.to_vec();
         wanted.sort();
         wanted.dedup();
-        self.names == wanted && now >= self.not_before && now < self.renewal()
+        self.names == wanted && now >= self.not_before && now < self.not_after
+    }
+
+    /// Whether it can serve these names at `now` without being renewed.
+    pub fn serves(&self, names: &[String], now: Timestamp) -> bool {
+        self.holds(names, now) && now < self.renewal()
     }
 }
 

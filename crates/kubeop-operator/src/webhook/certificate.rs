@@ -1,6 +1,6 @@
 //! What admission's Secret is to hold: the CA, and the leaf that is served.
 //!
-//! Invariant: a leaf is made only of a CA that the API server already trusts, unless nothing usable was there before.
+//! Invariant: a leaf is made only of a CA that the API server already trusts, unless the one before is of no use any more.
 
 use crate::secret::text;
 use jiff::Timestamp;
@@ -52,13 +52,14 @@ pub(super) fn decide(
     let Some(signer) = certificates(&bundle).first().cloned() else { return first(names, now).map(Some) };
     // A leaf that is older than the signing CA was made by the one before.
     let by_signer = leaf_facts.not_before >= ca_facts.not_before;
-    if leaf_facts.serves(names, now) && (by_signer || !is_trusted) {
+    let fresh = by_signer && leaf_facts.serves(names, now);
+    if fresh || (!is_trusted && leaf_facts.holds(names, now)) {
         // A CA that has ended is taken out of the bundle.
         let still: Vec<String> = certificates(&bundle)
             .into_iter()
             .filter(|one| Facts::read(one).is_ok_and(|facts| now < facts.not_after))
             .collect();
-        if by_signer && still.len() < certificates(&bundle).len() {
+        if fresh && still.len() < certificates(&bundle).len() {
             let leaf = Pair { certificate: leaf, key: SecretString::from(leaf_key) };
             return Ok(Some(Next { leaf, bundle: still.concat(), ca_key }));
         }
@@ -144,6 +145,17 @@ mod tests {
         assert_eq!(switched.bundle, both.bundle);
         let live = secret(&switched);
         assert!(decide(Some(&live), &names, Some(&trusts(&switched)), at).unwrap().is_none());
+
+        // A leaf that is due waits for the trust too; one that has ended does not.
+        let day = SignedDuration::from_hours(24);
+        let due = |age: SignedDuration| {
+            let ca = Pair { certificate: made.bundle.clone(), key: made.ca_key.clone() };
+            let leaf = make_leaf(&ca, LEAF, &names, at - age).unwrap();
+            secret(&Next { leaf, bundle: both.bundle.clone(), ca_key: both.ca_key.clone() })
+        };
+        assert!(decide(Some(&due(day * 61)), &names, Some(&trusts(&made)), at).unwrap().is_none());
+        assert!(decide(Some(&due(day * 61)), &names, Some(&trusts(&both)), at).unwrap().is_some());
+        assert!(decide(Some(&due(day * 91)), &names, Some(&trusts(&made)), at).unwrap().is_some());
 
         // The old CA ends: it leaves the bundle.
         let end = start + CA_LIFE + SignedDuration::from_hours(1);

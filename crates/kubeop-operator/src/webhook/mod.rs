@@ -102,7 +102,9 @@ impl Keeper {
         if self.trust(&configurations, &configuration, &kept.bundle).await? || kept.changed {
             return Ok(Stands::Moved);
         }
-        self.close(&configurations, &configuration).await
+        let stands = self.close(&configurations, &configuration).await?;
+        // A leaf of a new CA may wait for this.
+        Ok(if trusted.is_none() { Stands::NotYet } else { stands })
     }
 
     /// The bundle of the configuration, once it has stood there long enough.
