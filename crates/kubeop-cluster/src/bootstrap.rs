@@ -9,7 +9,7 @@ use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind, TypeMeta};
 use kube::runtime::wait::{await_condition, conditions};
 use kube::{Api, Client, ResourceExt};
@@ -119,7 +119,10 @@ pub async fn install_while<'a>(
             Mode::CreateIfMissing => None,
         };
         match (item.mode, live) {
-            (Mode::Apply, Some(live)) if managed_by(&live) == Some(labels::HELM) && kind.kind != NAMESPACE => {
+            (Mode::Apply, Some(live)) if managed_by(&live) == Some(labels::HELM) => {
+                if kind.kind == NAMESPACE {
+                    apply(client, &kind, mark(&object)).await?;
+                }
                 report.left.push(describe(&kind, &object));
                 continue;
             }
@@ -142,6 +145,20 @@ pub async fn remove_webhook(client: &Client) -> Result<()> {
     match api.delete(names::WEBHOOK, &DeleteParams::default()).await {
         Err(error) if is_gone(&error) => Ok(()),
         other => other.doing("removing the webhook configuration").map(drop),
+    }
+}
+
+/// A namespace with nothing but the mark of whose the cluster is.
+fn mark(namespace: &DynamicObject) -> DynamicObject {
+    let instance = namespace.annotations().get_key_value(labels::INSTANCE);
+    DynamicObject {
+        types: namespace.types.clone(),
+        metadata: ObjectMeta {
+            name: namespace.metadata.name.clone(),
+            annotations: Some(instance.map(|(key, value)| (key.clone(), value.clone())).into_iter().collect()),
+            ..ObjectMeta::default()
+        },
+        data: serde_json::Value::Null,
     }
 }
 
