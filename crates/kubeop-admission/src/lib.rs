@@ -106,7 +106,8 @@ pub async fn run(config: Config, metrics: Metrics, shutdown: CancellationToken) 
             () = shutdown.cancelled() => return,
         }
         tracing::info!(%address, "admission serves");
-        let serving = listener::serve(config.listener, acceptor, server::router(reviewer), stop.clone());
+        let serving =
+            listener::serve(config.listener, acceptor, server::router(reviewer, shutdown.clone()), stop.clone());
         futures::future::join(serving, lingering).await;
     };
     tokio::select! {

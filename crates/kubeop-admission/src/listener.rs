@@ -21,8 +21,9 @@ const CONNECTIONS: usize = 1024;
 const STREAMS: u32 = 1024;
 /// The API server gives up after 5 s.
 const HANDSHAKE: Duration = Duration::from_secs(5);
-/// How long an HTTP/1.1 connection may take for a request's head, idle time included.
-const HEAD: Duration = Duration::from_secs(90);
+/// How long an HTTP/1.1 connection may take for a request's head, idle time included: longer than API servers keep an idle one (90 s), so that it is
+/// they who end it.
+const HEAD: Duration = Duration::from_mins(2);
 /// How long what is in flight may take once the role stops.
 const DRAIN: Duration = Duration::from_secs(8);
 

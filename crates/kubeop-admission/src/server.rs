@@ -10,7 +10,8 @@ use crate::tls::Certificates;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, Version, header};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use http_body_util::BodyExt;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 
 /// The largest review: the API server takes requests of 3 MiB, and a review carries the object twice.
@@ -109,13 +111,24 @@ impl Reviewer {
     }
 }
 
-/// Everything the API server asks.
-pub(crate) fn router(reviewer: Arc<Reviewer>) -> Router {
+/// Everything the API server asks. From `stopping` on, each answer over HTTP/1.1 is the last of its connection: an API server keeps connections for
+/// later reviews, and one that we close while it begins to use it again is a review that fails.
+pub(crate) fn router(reviewer: Arc<Reviewer>, stopping: CancellationToken) -> Router {
     Router::new()
         .route(names::ADMIT_PATH, post(admit))
         .route(names::CANARY_PATH, post(admit))
         .with_state(reviewer)
         .layer(CatchPanicLayer::new())
+        .layer(from_fn_with_state(stopping, last))
+}
+
+async fn last(State(stopping): State<CancellationToken>, request: Request, next: Next) -> Response {
+    let version = request.version();
+    let mut answer = next.run(request).await;
+    if stopping.is_cancelled() && version == Version::HTTP_11 {
+        answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    answer
 }
 
 async fn admit(State(reviewer): State<Arc<Reviewer>>, request: Request) -> Response {

@@ -15,6 +15,7 @@ struct Role {
     reviewer: Arc<Reviewer>,
     registry: Registry,
     clock: Arc<ManualClock>,
+    stopping: CancellationToken,
 }
 
 fn role() -> Role {
@@ -25,7 +26,12 @@ fn role() -> Role {
     let raw = RawPolicy { image_allowlist: vec!["docker.io".to_owned()], ..RawPolicy::default() };
     policy.replace(PolicyState::Loaded(Box::new(PlatformPolicy::parse(&raw).unwrap())));
     let certificates = Arc::new(Certificates::new(clock.clone(), metrics.clone()));
-    Role { reviewer: Arc::new(Reviewer::new(policy, certificates, metrics)), registry, clock }
+    Role {
+        reviewer: Arc::new(Reviewer::new(policy, certificates, metrics)),
+        registry,
+        clock,
+        stopping: CancellationToken::new(),
+    }
 }
 
 fn pod(image: &str, padding: usize) -> Value {
@@ -48,7 +54,7 @@ async fn post(role: &Role, body: impl Into<Body>) -> (StatusCode, String) {
 }
 
 async fn answer(role: &Role, request: Request) -> (StatusCode, String) {
-    let response = router(role.reviewer.clone()).oneshot(request).await.unwrap();
+    let response = router(role.reviewer.clone(), role.stopping.clone()).oneshot(request).await.unwrap();
     let status = response.status();
     let body = response.into_body().collect().await.unwrap().to_bytes();
     (status, String::from_utf8(body.to_vec()).unwrap())
@@ -82,6 +88,21 @@ async fn a_review_is_answered_as_the_api_server_expects() {
     assert!(metrics.contains(r#"kubeop_admission_reviews_total{rule="images",outcome="denied"} 1"#), "{metrics}");
     assert!(metrics.contains("kubeop_admission_review_duration_seconds_count 2"), "{metrics}");
     assert!(metrics.contains("kubeop_admission_policy_loaded 1"), "{metrics}");
+}
+
+/// So that an API server does not begin another review on a connection that is about to end.
+#[tokio::test]
+async fn answers_of_a_role_that_stops_are_the_last_of_their_connections() {
+    let role = role();
+    let ends = async |version: Version| {
+        let request = Request::post("/canary").version(version).body(Body::from("{}")).unwrap();
+        let answer = router(role.reviewer.clone(), role.stopping.clone()).oneshot(request).await.unwrap();
+        answer.headers().get(header::CONNECTION).map(|value| value.to_str().unwrap().to_owned())
+    };
+    assert_eq!(ends(Version::HTTP_11).await, None);
+    role.stopping.cancel();
+    assert_eq!(ends(Version::HTTP_11).await.as_deref(), Some("close"));
+    assert_eq!(ends(Version::HTTP_2).await, None, "it has a frame of its own for this");
 }
 
 #[tokio::test]

@@ -72,7 +72,7 @@ async fn a_new_certificate_is_served_at_once_and_open_connections_live_on() {
     let serving = tokio::spawn(listener::serve(
         socket,
         acceptor(certificates.clone()).unwrap(),
-        router(reviewer),
+        router(reviewer, CancellationToken::new()),
         shutdown.clone(),
     ));
 
