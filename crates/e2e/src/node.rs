@@ -55,6 +55,11 @@ impl Node {
         &self.image
     }
 
+    /// The same under another name, for what is to be rolled out anew.
+    pub fn next_image(&self) -> String {
+        format!("{}-next", self.image)
+    }
+
     /// The cluster administrator's kubeconfig.
     pub fn kubeconfig(&self) -> Result<PathBuf> {
         self.fact("/kubeconfig").map(PathBuf::from)

@@ -48,12 +48,13 @@ async fn the_default_is_upgraded_from_the_release_before() -> Result<()> {
     let data = std::fs::metadata(volume.path().join("kubeop/kubeop.db")).context("the database on the volume")?;
     ensure!(data.uid() == USER && data.gid() == USER, "the database is of {}:{}", data.uid(), data.gid());
 
+    upgrade(&helm, &admin, node.image()).await?;
+    works(&api, &cluster, &home).await?;
+    // How the release before ends its pods is its own; from this one on no review fails.
     let reviews = Reviews::start(&node.api_server()?, &home.namespace).await?;
-    helm.stdout(&format!("upgrade kubeop {}", release(&chart(), node.image())?)).await?;
+    upgrade(&helm, &admin, &node.next_image()).await?;
+    old_pods_are_gone(&admin).await?;
     reviews.all_answered("an upgrade by Helm").await?;
-    let images = "-o jsonpath={.items[*].spec.template.spec.containers[0].image}";
-    let images = admin.stdout(&format!("-n {SYSTEM} get deployments {images}")).await?;
-    ensure!(images.split_whitespace().eq([node.image(); 3]), "not upgraded: {images}");
     works(&api, &cluster, &home).await?;
     admin.stdout(&format!("-n {SYSTEM} delete pods -l app.kubernetes.io/component=manager --wait=true")).await?;
     node::rolled_out(&admin, SYSTEM, "kubeop-manager").await?;
@@ -90,6 +91,25 @@ fn storage(node: &Node, folder: &Path) -> Result<[Value; 2]> {
             },
         }),
     ])
+}
+
+/// Upgrades to this release's chart with an image.
+async fn upgrade(helm: &Helm, admin: &Kubectl, image: &str) -> Result<()> {
+    helm.stdout(&format!("upgrade kubeop {}", release(&chart(), image)?)).await?;
+    let images = "-o jsonpath={.items[*].spec.template.spec.containers[0].image}";
+    let images = admin.stdout(&format!("-n {SYSTEM} get deployments {images}")).await?;
+    ensure!(images.split_whitespace().eq([image; 3]), "not upgraded to {image}: {images}");
+    Ok(())
+}
+
+/// The last of the old pods serves on for a while after it was told to stop: waits for its end.
+async fn old_pods_are_gone(admin: &Kubectl) -> Result<()> {
+    until("the old pods are gone", PATIENCE, async || {
+        let pods =
+            admin.stdout(&format!("-n {SYSTEM} get pods -l app.kubernetes.io/component=admission -o name")).await?;
+        Ok(Seen::when(pods.lines().count() == 2, (), pods))
+    })
+    .await
 }
 
 /// helm's words for a chart with an image.

@@ -93,7 +93,7 @@ async fn an_upgrade_leaves_no_gap_in_admission() -> Result<()> {
     let reviews = Reviews::start(&node.api_server()?, &home.namespace).await?;
 
     // The next version: the same program under another name.
-    let next = format!("{}-next", node.image());
+    let next = node.next_image();
     platform.manager.reconfigure("KUBEOP_OPERATOR_IMAGE", &next);
     platform.manager.reconfigure("KUBEOP_BOOTSTRAP_ON_START", "true");
     platform.manager.restart().await?;
