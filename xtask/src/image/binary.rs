@@ -24,7 +24,10 @@ pub(crate) enum Profile {
 
 /// Compiles kubeOP for a platform; the path of the executable.
 pub(crate) fn build(runner: &Runner<'_>, profile: Profile, platform: Platform) -> Result<PathBuf> {
-    let target = Target::of(platform)?;
+    let target = match profile {
+        Profile::Dev if Platform::host() == Some(platform) => Target::native()?,
+        Profile::Dev | Profile::Release => Target::shipped(platform)?,
+    };
     let (arguments, directory): (&[&str], _) = match profile {
         Profile::Release => (&["--release", "--locked", "--package", "kubeop"], "release"),
         Profile::Dev => (&["--package", "kubeop"], "debug"),

@@ -27,23 +27,28 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// What tests on this machine run: static on Linux with glibc, else as cargo builds without being told.
+    /// What tests on this machine run: static on Linux with glibc, else as cargo builds without being told. Its flags name no directory, so that
+    /// checkouts in different places can share what is compiled.
     pub(crate) fn native() -> Result<Self> {
         match Platform::host().filter(|_| cfg!(all(target_os = "linux", target_env = "gnu"))) {
-            Some(platform) => Self::of(platform),
+            Some(platform) => Self::with_flags(platform, &[STATIC.to_owned()]),
             None => Ok(Self { triple: None, configuration: Vec::new(), cross: Vec::new() }),
         }
     }
 
-    /// A static executable for an image.
-    pub(crate) fn of(platform: Platform) -> Result<Self> {
+    /// A static executable to be shipped: the same wherever it is compiled.
+    pub(crate) fn shipped(platform: Platform) -> Result<Self> {
+        Self::with_flags(platform, &reproducible()?)
+    }
+
+    fn with_flags(platform: Platform, flags: &[String]) -> Result<Self> {
         let triple = triple(platform);
         let foreign = !(cfg!(target_os = "linux") && Platform::host() == Some(platform));
         let compiler = if foreign { format!("{}-gcc", tools(platform)) } else { "gcc".to_owned() };
         require_static_libc(&compiler, platform)?;
         let mut configuration = vec![
             format!("build.target={}", quoted(triple)),
-            format!("target.{triple}.rustflags={}", list(&flags()?)),
+            format!("target.{triple}.rustflags={}", list(flags)),
             format!("target.{triple}.rustdocflags={}", list(&[STATIC.to_owned()])),
         ];
         let mut cross = Vec::new();
@@ -113,7 +118,7 @@ pub(crate) fn root() -> Result<PathBuf> {
     own.parent().map(Path::to_path_buf).with_context(|| format!("{} is in no target directory", own.display()))
 }
 
-fn flags() -> Result<Vec<String>> {
+fn reproducible() -> Result<Vec<String>> {
     let workspace = environment::workspace_root()?;
     let mut flags = vec![STATIC.to_owned(), remap(&workspace, WORKSPACE)];
     let target = root()?;
@@ -184,8 +189,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_tests_run_a_static_build_that_names_no_directory_of_this_machine() {
-        let target = Target::native().unwrap();
+    fn what_is_shipped_is_static_and_names_no_directory_of_this_machine() {
+        let target = Target::shipped(Platform::host().unwrap()).unwrap();
         let command = target.cargo(&["build"], &["--workspace"]).unwrap();
         let arguments: Vec<_> = command.get_args().map(|argument| argument.to_string_lossy().into_owned()).collect();
         assert_eq!(arguments.first().unwrap(), "build");
@@ -198,6 +203,9 @@ mod tests {
                 "{flags}"
             );
         }
+        let native = Target::native().unwrap();
+        let tested = native.configuration.iter().find(|setting| setting.contains(".rustflags=")).unwrap();
+        assert!(tested.contains("+crt-static") && !tested.contains("remap"), "{tested}");
         assert!(command.get_envs().any(|(name, value)| name == "RUSTFLAGS" && value.is_none()));
         assert!(target.directory("debug").unwrap().ends_with(format!("{}/debug", target.triple.unwrap())));
     }
