@@ -116,7 +116,7 @@ fn pod(name: &str, namespace: &str, image: &str) -> Value {
 }
 
 async fn tcp(admin: &Kubectl, namespace: &str, to: &str) -> Result<bool> {
-    let ran = admin.run(&format!("-n {namespace} exec client -- /bin/webtool tcp {to} 2s")).await?;
+    let ran = admin.run(&format!("-n {namespace} exec client -- /bin/webtool tcp {to} 1s")).await?;
     ensure!(ran.ok || ran.stderr.contains("FAIL"), "the tool did not run: {}", ran.stderr);
     Ok(ran.ok)
 }
