@@ -178,9 +178,11 @@ pub(crate) struct DevArgs {
 /// Options of `kubeop healthcheck`.
 #[derive(Args)]
 pub(crate) struct HealthcheckArgs {
-    /// What has to answer 200, all of them.
-    #[arg(default_value = "http://127.0.0.1:8080/readyz")]
+    /// What has to answer 200, all of them (default: `/readyz` of the manager of this container).
     pub(crate) urls: Vec<http::Uri>,
+    /// Where that manager serves.
+    #[arg(long, env = "KUBEOP_HTTP_ADDR", default_value = ":8080")]
+    pub(crate) http_addr: String,
     /// Seconds in which they may come up; 0: they are asked once.
     #[arg(long, default_value_t = 0)]
     pub(crate) wait: u64,

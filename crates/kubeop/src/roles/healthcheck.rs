@@ -3,12 +3,14 @@
 //! Invariant: success means that every address answered 200; each question is bounded.
 
 use crate::cli::HealthcheckArgs;
+use crate::config::address;
 use anyhow::{Context, bail, ensure};
 use http::Uri;
 use http_body_util::Empty;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -23,7 +25,8 @@ type Http = Client<HttpConnector, Empty<&'static [u8]>>;
 pub(crate) async fn run(args: HealthcheckArgs) -> anyhow::Result<()> {
     let http: Http = Client::builder(TokioExecutor::new()).build_http();
     let end = Instant::now() + Duration::from_secs(args.wait);
-    for url in args.urls {
+    let urls = if args.urls.is_empty() { vec![own(&args.http_addr)?] } else { args.urls };
+    for url in urls {
         ensure!(url.scheme_str() == Some("http"), "{url}: an http:// URL is needed");
         while let Err(error) = ask(&http, &url).await {
             if Instant::now() + PAUSE > end {
@@ -34,6 +37,17 @@ pub(crate) async fn run(args: HealthcheckArgs) -> anyhow::Result<()> {
         println!("{url}: ok");
     }
     Ok(())
+}
+
+/// The manager that listens at this address of `KUBEOP_HTTP_ADDR`, as a process beside it reaches it.
+fn own(http_addr: &str) -> anyhow::Result<Uri> {
+    let mut address = address("KUBEOP_HTTP_ADDR", http_addr)?;
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    format!("http://{address}/readyz").parse().with_context(|| format!("KUBEOP_HTTP_ADDR: {address}"))
 }
 
 async fn ask(http: &Http, url: &Uri) -> anyhow::Result<()> {
@@ -52,7 +66,21 @@ mod tests {
     use tokio::net::TcpListener;
 
     fn args(urls: &[&str]) -> HealthcheckArgs {
-        HealthcheckArgs { urls: urls.iter().map(|url| url.parse().unwrap()).collect(), wait: 0 }
+        let urls = urls.iter().map(|url| url.parse().unwrap()).collect();
+        HealthcheckArgs { urls, http_addr: ":1".to_owned(), wait: 0 }
+    }
+
+    #[test]
+    fn the_manager_is_asked_where_it_listens() {
+        for (given, asked) in [
+            (":8080", "http://127.0.0.1:8080/readyz"),
+            ("0.0.0.0:80", "http://127.0.0.1:80/readyz"),
+            ("[::]:9", "http://[::1]:9/readyz"),
+            ("192.0.2.1:9", "http://192.0.2.1:9/readyz"),
+        ] {
+            assert_eq!(own(given).unwrap(), asked);
+        }
+        assert!(own("8080").unwrap_err().to_string().contains("KUBEOP_HTTP_ADDR"));
     }
 
     #[tokio::test]
@@ -68,5 +96,7 @@ mod tests {
         let silent = run(args(&["http://127.0.0.1:1/readyz"])).await.unwrap_err();
         assert!(silent.to_string().contains("does not answer"), "{silent}");
         assert!(run(args(&["https://127.0.0.1/readyz"])).await.is_err());
+        let nobody = run(args(&[])).await.unwrap_err();
+        assert!(nobody.to_string().contains("http://127.0.0.1:1/readyz does not answer"), "{nobody}");
     }
 }
