@@ -9,6 +9,7 @@ pub mod environment;
 pub mod faults;
 pub mod folder;
 pub mod forest;
+pub mod go;
 pub mod helm;
 pub mod kubectl;
 pub mod kubeop;
