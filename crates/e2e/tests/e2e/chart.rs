@@ -4,6 +4,7 @@ use anyhow::{Context, Result, ensure};
 use e2e::control_plane::ControlPlane;
 use e2e::environment::{kubeop, repository};
 use e2e::folder::Folder;
+use e2e::go;
 use e2e::helm::{Helm, chart};
 use kubeop_core::policy::RawPolicy;
 use kubeop_plan::install::{self, Home, Options, Pods, names};
@@ -71,12 +72,26 @@ fn has_the_version_of_the_workspace() -> Result<()> {
     Ok(())
 }
 
-/// Each sample is linted, rendered, and taken by the API server without a warning; Pod Security `restricted` among what could warn.
+/// Each sample is linted, rendered, and taken by the API server without a warning; Pod Security `restricted` among what could warn. Definitions of
+/// others are those of their releases.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_sample_is_taken_by_the_api_server() -> Result<()> {
     let Some(helm) = Helm::find(None)? else { return Ok(()) };
     let plane = ControlPlane::start().await?;
     let kubectl = plane.kubectl()?;
+    for (module, path, file) in [
+        ("cert-manager", "github.com/cert-manager/cert-manager", "deploy/crds/cert-manager.io_certificates.yaml"),
+        ("cert-manager", "github.com/cert-manager/cert-manager", "deploy/crds/cert-manager.io_issuers.yaml"),
+        (
+            "prometheus-operator",
+            "github.com/prometheus-operator/prometheus-operator",
+            "example/prometheus-operator-crd/monitoring.coreos.com_servicemonitors.yaml",
+        ),
+    ] {
+        let file = go::dependency(module, path).await?.join(file).display().to_string();
+        kubectl.stdout(&format!("apply --server-side -f {file}")).await?;
+        kubectl.stdout(&format!("wait --for=condition=Established --timeout=30s -f {file}")).await?;
+    }
     let namespace = repository().join("deploy/k8s/install/cluster/namespace.yaml").display().to_string();
     kubectl.stdout(&format!("apply -f {namespace}")).await?;
     kubectl.stdout("create namespace kubeop-access").await?;
@@ -84,12 +99,7 @@ async fn every_sample_is_taken_by_the_api_server() -> Result<()> {
         let shown = sample.display().to_string();
         helm.stdout(&format!("lint --strict {} --namespace kubeop-system --values {shown}", chart().display())).await?;
         let rendered = render(&helm, &sample).await?;
-        // Definitions of others are not on this cluster.
-        let foreign = |object: &Value| {
-            let version = object["apiVersion"].as_str().unwrap_or_default();
-            version.starts_with("cert-manager.io/") || version.starts_with("monitoring.coreos.com/")
-        };
-        let items: Vec<&Value> = rendered.values().filter(|object| !foreign(object)).collect();
+        let items: Vec<&Value> = rendered.values().collect();
         ensure!(items.len() >= 5, "{shown}: {} objects", items.len());
         let list = serde_json::json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string();
         let arguments =
