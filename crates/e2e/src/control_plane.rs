@@ -108,6 +108,17 @@ impl ControlPlane {
         server.context("the kubeconfig names no loopback server")?.parse().context("the server's port")
     }
 
+    /// A kubeconfig of a ServiceAccount, with a token for an hour.
+    pub async fn account(&self, namespace: &str, name: &str) -> Result<PathBuf> {
+        let token = self.kubectl()?.stdout(&format!("-n {namespace} create token {name} --duration=1h")).await?;
+        let text = self.kubeconfig_text()?;
+        let kept: Vec<&str> = text.lines().filter(|line| !line.trim_start().starts_with("client-")).collect();
+        let text = kept.join("\n").replace("  user:\n", &format!("  user:\n    token: {}\n", token.trim()));
+        let path = self.folder.file(&format!("{namespace}-{name}.kubeconfig"));
+        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(path)
+    }
+
     /// kubectl as administrator.
     pub fn kubectl(&self) -> Result<Kubectl> {
         Kubectl::new(&self.kubeconfig())

@@ -33,6 +33,15 @@ pub fn helm() -> Result<Option<PathBuf>> {
     }
 }
 
+/// The controllers of cert-manager (`testcluster/cert-manager`), if the run built them; in CI it must have.
+pub fn cert_manager() -> Result<Option<PathBuf>> {
+    match (required("KUBEOP_TEST_CERT_MANAGER"), required("CI").as_deref()) {
+        (Ok(path), _) => Ok(Some(PathBuf::from(path))),
+        (Err(error), Ok("true" | "1")) => Err(error),
+        _ => Ok(None),
+    }
+}
+
 /// The project's tool, which runs control planes.
 pub fn xtask() -> Result<PathBuf> {
     required("KUBEOP_TEST_XTASK").map(PathBuf::from)

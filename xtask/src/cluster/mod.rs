@@ -68,6 +68,9 @@ pub(crate) struct Build {
     /// Also helm.
     #[arg(long)]
     helm: bool,
+    /// Also the controllers of cert-manager.
+    #[arg(long)]
+    cert_manager: bool,
 }
 
 /// An image, and the name to pull it by.
@@ -149,6 +152,9 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
             }
             if build.helm {
                 println!("{}", modules::HELM.resolve()?.join("helm").display());
+            }
+            if build.cert_manager {
+                println!("{}", modules::CERT_MANAGER.resolve()?.join("cert-manager").display());
             }
             Ok(ExitCode::SUCCESS)
         }

@@ -147,6 +147,15 @@ pub(crate) const HELM: Module = Module {
     needs: 1000,
 };
 
+/// Controllers of cert-manager, for the test of the chart's certificates; no cluster needs them.
+pub(crate) const CERT_MANAGER: Module = Module {
+    folder: "testcluster/cert-manager",
+    versioned: Some("github.com/cert-manager/cert-manager"),
+    programs: &[program("cert-manager", ".")],
+    stamps: unstamped,
+    needs: 1300,
+};
+
 /// A module as it is on disk.
 pub(crate) struct Located {
     pub(crate) source: PathBuf,
@@ -212,7 +221,9 @@ mod tests {
     #[test]
     fn every_module_is_there_and_pins_what_it_is_known_by() {
         let mut keys = Vec::new();
-        for module in [&CONTROL_PLANE, &NODE, &CRANE, &TOOLS, &NETPOL, &COREDNS, &METRICS_SERVER, &TRAEFIK, &HELM] {
+        let all =
+            [&CONTROL_PLANE, &NODE, &CRANE, &TOOLS, &NETPOL, &COREDNS, &METRICS_SERVER, &TRAEFIK, &HELM, &CERT_MANAGER];
+        for module in all {
             let located = module.locate().unwrap();
             assert_eq!(located.pins.version.is_some(), module.versioned.is_some(), "{}", module.folder);
             keys.push(located.pins.key);
@@ -221,7 +232,7 @@ mod tests {
         assert_eq!(keys.remove(0), keys[0]);
         keys.sort();
         keys.dedup();
-        assert_eq!(keys.len(), 8);
+        assert_eq!(keys.len(), 9);
     }
 
     #[test]

@@ -16,7 +16,10 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use crate::{
-    cluster::binaries::{self, Binaries},
+    cluster::{
+        binaries::{self, Binaries},
+        modules,
+    },
     environment,
     image::target::Target,
     postgres, progress,
@@ -58,7 +61,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     if on_node {
         node::prepare()?;
     }
-    let helm = (on_node || environment::is_ci()).then(node::helm).transpose()?;
+    let tools = if on_node || environment::is_ci() { Tools::resolve()? } else { Tools::default() };
     if environment::variable("KUBEOP_TEST_POSTGRES_URL").is_none() {
         postgres::prepare()?;
     }
@@ -74,7 +77,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let kubeop = target.directory("debug")?.join("kubeop");
 
     progress::heading("test cluster and PostgreSQL");
-    let services = Services::start(&runner, binaries, &kubeop, helm)?;
+    let services = Services::start(&runner, binaries, &kubeop, tools)?;
     if !options.node {
         runner.run("tests", &services.with_environment(test_command(options, &target)?))?;
     }
@@ -124,12 +127,29 @@ fn test_command(options: &Options, target: &Target) -> Result<std::process::Comm
     Ok(command)
 }
 
+/// What only some tests need, and do without where nobody asked for everything: each takes minutes to build.
+#[derive(Default)]
+struct Tools {
+    helm: Option<PathBuf>,
+    cert_manager: Option<PathBuf>,
+}
+
+impl Tools {
+    /// All of them, built if need be.
+    fn resolve() -> Result<Self> {
+        Ok(Self {
+            helm: Some(modules::HELM.resolve()?.join("helm")),
+            cert_manager: Some(modules::CERT_MANAGER.resolve()?.join("cert-manager")),
+        })
+    }
+}
+
 /// What the tests need beside themselves; dropping it stops what we started.
 struct Services<'a> {
     runner: &'a Runner<'a>,
     binaries: Binaries,
     kubeop: &'a Path,
-    helm: Option<PathBuf>,
+    tools: Tools,
     kubeconfig: String,
     postgres: String,
     _held: Vec<Held>,
@@ -137,7 +157,7 @@ struct Services<'a> {
 
 impl<'a> Services<'a> {
     /// Starts a control plane and a PostgreSQL at the same time, unless the environment names running ones.
-    fn start(runner: &'a Runner<'a>, binaries: Binaries, kubeop: &'a Path, helm: Option<PathBuf>) -> Result<Self> {
+    fn start(runner: &'a Runner<'a>, binaries: Binaries, kubeop: &'a Path, tools: Tools) -> Result<Self> {
         let start = Instant::now();
         let given =
             (environment::variable("KUBEOP_TEST_KUBECONFIG"), environment::variable("KUBEOP_TEST_POSTGRES_URL"));
@@ -172,7 +192,7 @@ impl<'a> Services<'a> {
             }
         };
         progress::note(&format!("both are up: {}", progress::since(start)));
-        Ok(Self { runner, binaries, kubeop, helm, kubeconfig, postgres, _held: running })
+        Ok(Self { runner, binaries, kubeop, tools, kubeconfig, postgres, _held: running })
     }
 
     /// The contract with the tests; `crates/e2e` reads it.
@@ -184,7 +204,8 @@ impl<'a> Services<'a> {
             .env("KUBEOP_TEST_KUBECTL", &self.binaries.kubectl)
             .env("KUBEOP_TEST_CLUSTER_BIN", &self.binaries.directory)
             .env("KUBEOP_TEST_XTASK", &self.runner.executable)
-            .envs(self.helm.iter().map(|helm| ("KUBEOP_TEST_HELM", helm)));
+            .envs(self.tools.helm.iter().map(|helm| ("KUBEOP_TEST_HELM", helm)))
+            .envs(self.tools.cert_manager.iter().map(|program| ("KUBEOP_TEST_CERT_MANAGER", program)));
         command
     }
 }

@@ -2,22 +2,15 @@
 //!
 //! Invariant: on CI as root it is never left out; elsewhere a machine that can have no node is told why, in one line.
 
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-    time::Instant,
-};
+use std::{path::Path, process::Command, time::Instant};
 
 use anyhow::{Context, Result, bail};
 
 use super::{Options, Services, first_line, previous::Release};
 use crate::{
-    cluster::{
-        modules,
-        node::{
-            programs,
-            requirements::{self, Reason},
-        },
+    cluster::node::{
+        programs,
+        requirements::{self, Reason},
     },
     environment,
     image::{self, Profile, Request, Variant, target::Target},
@@ -49,11 +42,6 @@ pub(super) fn possible() -> Result<bool> {
 /// Builds what takes long the first time.
 pub(super) fn prepare() -> Result<()> {
     programs::Programs::resolve().map(drop)
-}
-
-/// The program helm, which tests without a node use too.
-pub(super) fn helm() -> Result<PathBuf> {
-    Ok(modules::HELM.resolve()?.join("helm"))
 }
 
 /// Starts the cluster, pushes the image, runs the tests.

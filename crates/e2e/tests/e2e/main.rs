@@ -5,6 +5,7 @@ mod access;
 mod audit;
 mod backup;
 mod canary;
+mod cert_manager;
 mod chart;
 mod chart_life;
 mod compose;

@@ -26,12 +26,7 @@ fn manager(database: &Database) -> Setup {
 
 /// `kubeop operator` as the ServiceAccount that bootstrap made for it.
 async fn operator(plane: &ControlPlane) -> Result<Kubeop> {
-    let token = plane.kubectl()?.stdout("-n kubeop-system create token kubeop-operator --duration=1h").await?;
-    let text = plane.kubeconfig_text()?;
-    let kept: Vec<&str> = text.lines().filter(|line| !line.trim_start().starts_with("client-")).collect();
-    let text = kept.join("\n").replace("  user:\n", &format!("  user:\n    token: {}\n", token.trim()));
-    let path = plane.kubeconfig().with_file_name("operator.kubeconfig");
-    std::fs::write(&path, text).context("cannot write the operator's kubeconfig")?;
+    let path = plane.account("kubeop-system", "kubeop-operator").await?;
     Setup::new("operator").with("KUBEOP_KUBECONFIG", &path.display().to_string()).launch()
 }
 
