@@ -76,11 +76,12 @@ struct Caller {
 }
 
 impl Caller {
-    /// Waits until the policy is in force.
+    /// Waits until the policy is in force: everywhere, so more than one answer counts.
     async fn answered(&self) -> Result<()> {
         until("reviews are answered as the policy says", PATIENCE, async || {
-            let told = self.ask(WRONG).await;
-            Ok(Seen::when(told.is_ok(), (), format!("{told:?}")))
+            let told = futures::future::join_all((0..AT_ONCE).map(|_| self.ask(WRONG))).await;
+            let failed = told.into_iter().find_map(Result::err);
+            Ok(Seen::when(failed.is_none(), (), failed.unwrap_or_default()))
         })
         .await
     }

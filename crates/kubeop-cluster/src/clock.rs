@@ -16,6 +16,8 @@ use tokio::time::Instant;
 const AGAIN: Duration = Duration::from_mins(1);
 /// The same while there was none.
 const SOON: Duration = Duration::from_secs(2);
+/// How long the first reading is waited for.
+const FIRST: Duration = Duration::from_secs(5);
 /// From here on the difference of the clocks is told.
 const NOTEWORTHY: SignedDuration = SignedDuration::from_mins(1);
 
@@ -45,6 +47,17 @@ impl ClusterClock {
             );
         }
         Ok(())
+    }
+
+    /// The same before anything is judged by it; after a while the local time must do, until [`follow`](Self::follow) hears.
+    pub async fn begin(&self, client: &Client) {
+        match tokio::time::timeout(FIRST, self.hear(client)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(error = error.chain(), "the cluster's time is not known: this machine's is used")
+            }
+            Err(_) => tracing::warn!("the cluster's time is not known in time: this machine's is used"),
+        }
     }
 
     /// Asks again from time to time. Never returns.

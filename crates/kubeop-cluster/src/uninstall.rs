@@ -71,7 +71,7 @@ pub async fn uninstall(client: &Client, items: &[Item]) -> Result<Vec<String>> {
     Ok(stays)
 }
 
-/// Removes rights and guards that an earlier version installed and this one knows nothing of.
+/// Removes rights and guards that an earlier version installed and this one knows nothing of: what carries our labels by our own hand, no copies.
 async fn former(client: &Client) -> Result<()> {
     let ours = format!("{}={},{}={}", labels::MANAGED_BY, labels::INSTALLER, labels::PART_OF, labels::PART_OF_KUBEOP);
     let ours = ListParams::default().labels(&ours);
@@ -83,8 +83,20 @@ async fn former(client: &Client) -> Result<()> {
     ] {
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1", kind));
         let all: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
-        let what = format!("removing what is left of kind {kind}");
-        all.delete_collection(&DeleteParams::background(), &ours).await.doing(what)?;
+        let what = format!("looking for what is left of kind {kind}");
+        for left in all.list_metadata(&ours).await.doing(what)? {
+            if !left.managed_fields().iter().any(|entry| entry.manager.as_deref() == Some(labels::INSTALLER)) {
+                continue;
+            }
+            let params = DeleteParams {
+                preconditions: Some(Preconditions { uid: left.uid(), resource_version: None }),
+                ..DeleteParams::background()
+            };
+            match all.delete(&left.name_any(), &params).await {
+                Err(error) if is_gone(&error) => {}
+                other => drop(other.doing(format_args!("removing {kind} {}", left.name_any()))?),
+            }
+        }
     }
     Ok(())
 }

@@ -109,7 +109,7 @@ pub async fn run(config: Config, metrics: Metrics, shutdown: CancellationToken) 
 async fn lead(config: Config, metrics: Metrics, over: CancellationToken) -> Result<()> {
     let (stores, writers) = stores::stores();
     let clock = Arc::new(ClusterClock::new(config.clock));
-    clock.hear(&config.client).await?;
+    clock.begin(&config.client).await;
     let ctx = Arc::new(Context {
         client: config.client.clone(),
         clock: clock.clone(),

@@ -4,7 +4,7 @@
 //! Invariant: a release in the cache is whole; its folder is put in place by one rename.
 
 use std::{
-    fs,
+    fs::{self, File},
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -48,11 +48,19 @@ pub(crate) fn resolve(runner: &Runner<'_>, target: &Target) -> Result<Option<Rel
     if release.folder.is_dir() {
         return Ok(Some(release));
     }
-    if !held()? {
+    if let Err(said) = held()? {
         progress::heading(&format!(
-            "the release before this one: skipped: commit {COMMIT} is not in the history here (git fetch --unshallow brings it)"
+            "upgrades from the release before this one: skipped: commit {COMMIT} cannot be had: {said}"
         ));
         return Ok(None);
+    }
+    fs::create_dir_all(&all).with_context(|| format!("cannot create {}", all.display()))?;
+    let lock = all.join("lock");
+    let file = File::options().create(true).truncate(false).write(true).open(&lock);
+    let file = file.with_context(|| format!("cannot open {}", lock.display()))?;
+    file.lock().with_context(|| format!("cannot lock {}", lock.display()))?;
+    if release.folder.is_dir() {
+        return Ok(Some(release));
     }
     let source = target::root()?.join("previous");
     unpack(&source)?;
@@ -62,33 +70,40 @@ pub(crate) fn resolve(runner: &Runner<'_>, target: &Target) -> Result<Option<Rel
     command.arg("--manifest-path").arg(&manifest).arg("--target-dir").arg(target::root()?).current_dir(&source);
     runner.run("build of the release before this one, once", &command)?;
 
-    let staging = all.join(format!("{COMMIT}.{}", std::process::id()));
+    let staging = all.join("staging");
+    if staging.exists() {
+        fs::remove_dir_all(&staging).with_context(|| format!("cannot remove {}", staging.display()))?;
+    }
     fs::create_dir_all(&staging).with_context(|| format!("cannot create {}", staging.display()))?;
     let built = target.directory("debug")?.join("kubeop");
     fs::copy(&built, staging.join("kubeop")).with_context(|| format!("cannot copy {}", built.display()))?;
     let chart = source.join("charts/kubeop");
     run(Command::new("cp").arg("-R").arg(&chart).arg(staging.join("chart")))?;
     fs::remove_dir_all(&source).with_context(|| format!("cannot remove {}", source.display()))?;
-    if let Err(error) = fs::rename(&staging, &release.folder) {
-        // Another run was first.
-        fs::remove_dir_all(&staging).with_context(|| format!("cannot remove {}", staging.display()))?;
-        if !release.folder.is_dir() {
-            return Err(error).with_context(|| format!("cannot put {} in place", release.folder.display()));
-        }
-    }
+    fs::rename(&staging, &release.folder)
+        .with_context(|| format!("cannot put {} in place", release.folder.display()))?;
     Ok(Some(release))
 }
 
-/// Whether the commit is there, or can be had.
-fn held() -> Result<bool> {
-    let git = |arguments: &[&str]| -> Result<bool> {
-        let mut command = Command::new("git");
-        command.args(arguments).current_dir(environment::workspace_root()?).stdin(Stdio::null());
-        Ok(command.stdout(Stdio::null()).stderr(Stdio::null()).status().context("cannot run git")?.success())
-    };
+/// Whether the commit is there, or can be fetched; else what git said.
+fn held() -> Result<Result<(), String>> {
     let commit = format!("{COMMIT}^{{commit}}");
-    Ok(git(&["cat-file", "-e", &commit])?
-        || (git(&["fetch", "--depth=1", "origin", COMMIT])? && git(&["cat-file", "-e", &commit])?))
+    let look = || git(&["cat-file", "-e", &commit]);
+    if look()?.is_ok() {
+        return Ok(Ok(()));
+    }
+    if let Err(said) = git(&["fetch", "--quiet", "--depth=1", "origin", COMMIT])? {
+        return Ok(Err(said));
+    }
+    look()
+}
+
+fn git(arguments: &[&str]) -> Result<Result<(), String>> {
+    let mut command = Command::new("git");
+    command.args(arguments).current_dir(environment::workspace_root()?).env("GIT_TERMINAL_PROMPT", "0");
+    let output = command.stdin(Stdio::null()).output().context("cannot run git")?;
+    let said = String::from_utf8_lossy(&output.stderr).trim().replace('\n', " ");
+    Ok(if output.status.success() { Ok(()) } else { Err(said) })
 }
 
 /// The release's sources, in a folder of their own.
@@ -103,7 +118,8 @@ fn unpack(folder: &Path) -> Result<()> {
         .arg(&archive)
         .arg(COMMIT)
         .current_dir(environment::workspace_root()?))?;
-    run(Command::new("tar").arg("-xf").arg(&archive).current_dir(folder))?;
+    // With the time of now: cargo would take sources that are as old as their commit for compiled.
+    run(Command::new("tar").arg("-xmf").arg(&archive).current_dir(folder))?;
     fs::remove_file(&archive).with_context(|| format!("cannot remove {}", archive.display()))
 }
 

@@ -217,10 +217,10 @@ async fn issues_injects_renews_and_replaces_what_admission_serves() -> Result<()
 
     // And all that while an operator led that was told to leave both alone.
     let writers = "-o jsonpath={.metadata.managedFields[*].manager} --show-managed-fields";
-    for object in [format!("secret {SECRET}"), "validatingwebhookconfiguration kubeop-admission".to_owned()] {
-        let writers = kubectl.stdout(&format!("-n kubeop-system get {object} {writers}")).await?;
-        ensure!(!writers.contains("kubeop-operator"), "{object} was written by {writers}");
-    }
+    let of_secret = kubectl.stdout(&format!("-n kubeop-system get secret {SECRET} {writers}")).await?;
+    ensure!(!of_secret.contains("kubeop"), "the Secret was written by {of_secret}");
+    let of_webhook = kubectl.stdout(&format!("get validatingwebhookconfiguration kubeop-admission {writers}")).await?;
+    ensure!(!of_webhook.contains("kubeop-operator"), "the webhook was written by {of_webhook}");
     let holder = "-n kubeop-system get lease kubeop-operator -o jsonpath={.spec.holderIdentity}";
     ensure!(!kubectl.stdout(holder).await?.is_empty(), "no operator led");
     Ok(())

@@ -55,18 +55,32 @@ async fn what_was_installed_runs_restricted_and_goes_without_a_trace() -> Result
     .await?;
     memory(&admin, node.fact("/nodeName")?).await?;
     admission_stays_current(&platform).await?;
-    // What an earlier version installed goes too.
-    let marks = "app.kubernetes.io/part-of=kubeop app.kubernetes.io/managed-by=kubeop";
-    admin.stdout("create clusterrole kubeop:former --verb=get --resource=namespaces").await?;
-    admin.stdout(&format!("label clusterrole kubeop:former {marks}")).await?;
+    // What an earlier version installed goes too; what somebody copied of it does not.
+    former(&admin, "kubeop:former", "kubeop").await?;
+    former(&admin, "kubeop:copy", "kubectl").await?;
 
     platform.uninstall().await?;
+    ensure!(admin.exists("clusterrole kubeop:copy").await?, "somebody's copy is gone");
+    admin.stdout("delete clusterrole kubeop:copy").await?;
     until("nothing is left", PATIENCE, async || {
         let after = inventory(&admin).await?;
         let told = format!("left: {:?}; lost: {:?}", after.difference(&before), before.difference(&after));
         Ok(Seen::when(after == before, (), told))
     })
     .await
+}
+
+/// A role with the labels of an installation, as this manager of fields applies it.
+async fn former(admin: &Kubectl, name: &str, by: &str) -> Result<()> {
+    let labels = json!({"app.kubernetes.io/part-of": "kubeop", "app.kubernetes.io/managed-by": "kubeop"});
+    let role = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": name, "labels": labels},
+        "rules": [{"apiGroups": [""], "resources": ["namespaces"], "verbs": ["get"]}],
+    });
+    let manager = format!("--field-manager={by}");
+    let ran = admin.run_with(&["apply", "--server-side", &manager, "-f", "-"], Some(&role.to_string())).await?;
+    ensure!(ran.ok, "{name}: {}", ran.stderr);
+    Ok(())
 }
 
 /// A later call without it does not leave admission behind at an old version, nor say that it is not there.

@@ -5,7 +5,7 @@
 use crate::secret::text;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
-use kubeop_cluster::certificate::{Facts, Pair, make_ca, make_leaf};
+use kubeop_cluster::certificate::{Facts, Pair, make_ca, make_leaf, proves};
 use kubeop_core::Result;
 use secrecy::SecretString;
 
@@ -50,9 +50,8 @@ pub(super) fn decide(
     }
     let is_trusted = trusted.is_some_and(|trusted| trusted == bundle.as_bytes());
     let Some(signer) = certificates(&bundle).first().cloned() else { return first(names, now).map(Some) };
-    // A leaf that is older than the signing CA was made by the one before.
-    let by_signer = leaf_facts.not_before >= ca_facts.not_before;
-    let fresh = by_signer && leaf_facts.serves(names, now);
+    let served = Pair { certificate: leaf.clone(), key: SecretString::from(leaf_key.clone()) };
+    let fresh = leaf_facts.serves(names, now) && proves(&served, &signer, names, now);
     if fresh || (!is_trusted && leaf_facts.holds(names, now)) {
         // A CA that has ended is taken out of the bundle.
         let still: Vec<String> = certificates(&bundle)
@@ -60,8 +59,7 @@ pub(super) fn decide(
             .filter(|one| Facts::read(one).is_ok_and(|facts| now < facts.not_after))
             .collect();
         if fresh && still.len() < certificates(&bundle).len() {
-            let leaf = Pair { certificate: leaf, key: SecretString::from(leaf_key) };
-            return Ok(Some(Next { leaf, bundle: still.concat(), ca_key }));
+            return Ok(Some(Next { leaf: served, bundle: still.concat(), ca_key }));
         }
         return Ok(None);
     }

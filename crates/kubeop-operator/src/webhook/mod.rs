@@ -44,7 +44,7 @@ pub(crate) async fn keep(client: Client, certificates: Certificates, clock: Arc<
     let configurations: Api<ValidatingWebhookConfiguration> = Api::all(client.clone());
     let ours = watcher::Config::default().fields(&format!("metadata.name={}", names::WEBHOOK));
     let mut changes = watcher(configurations, ours).default_backoff().touched_objects().boxed();
-    let mut keeper = Keeper { client, certificates, clock, ids, standing: None };
+    let mut keeper = Keeper { client, certificates, clock, ids, standing: Standing::default() };
     loop {
         let pause = match keeper.step().await {
             Ok(Stands::Yes) => STANDING,
@@ -79,8 +79,21 @@ struct Keeper {
     certificates: Certificates,
     clock: Arc<dyn Clock>,
     ids: Arc<dyn IdSource>,
-    /// The bundle in the configuration, and since when it was seen there.
-    standing: Option<(Vec<u8>, Instant)>,
+    standing: Standing,
+}
+
+/// The bundle in the configuration, and since when it was seen there.
+#[derive(Default)]
+struct Standing(Option<(Vec<u8>, Instant)>);
+
+impl Standing {
+    /// The bundle, once it has stood there long enough.
+    fn settled(&mut self, bundle: Option<&[u8]>) -> Option<Vec<u8>> {
+        if self.0.as_ref().map(|(seen, _)| seen.as_slice()) != bundle {
+            self.0 = bundle.map(|bundle| (bundle.to_vec(), Instant::now()));
+        }
+        self.0.as_ref().filter(|(_, since)| since.elapsed() >= SETTLED).map(|(seen, _)| seen.clone())
+    }
 }
 
 impl Keeper {
@@ -97,22 +110,14 @@ impl Keeper {
         }
         let webhooks = configuration.webhooks.as_deref().unwrap_or_default();
         let wanted = server_names(webhooks)?;
-        let trusted = self.settled(bundles(webhooks));
+        let trusted = self.standing.settled(bundles(webhooks));
         let kept = self.certificate(&wanted, trusted.as_deref()).await?;
         if self.trust(&configurations, &configuration, &kept.bundle).await? || kept.changed {
             return Ok(Stands::Moved);
         }
         let stands = self.close(&configurations, &configuration).await?;
         // A leaf of a new CA may wait for this.
-        Ok(if trusted.is_none() { Stands::NotYet } else { stands })
-    }
-
-    /// The bundle of the configuration, once it has stood there long enough.
-    fn settled(&mut self, bundle: Option<&[u8]>) -> Option<Vec<u8>> {
-        if self.standing.as_ref().map(|(seen, _)| seen.as_slice()) != bundle {
-            self.standing = bundle.map(|bundle| (bundle.to_vec(), Instant::now()));
-        }
-        self.standing.as_ref().filter(|(_, since)| since.elapsed() >= SETTLED).map(|(seen, _)| seen.clone())
+        Ok(if trusted.is_none() && !webhooks.is_empty() { Stands::NotYet } else { stands })
     }
 
     /// The certificate in its Secret, made or renewed where need be. A new CA is published first; its first leaf comes in a later step.
@@ -271,6 +276,18 @@ fn fails_closed(webhook: &ValidatingWebhook) -> bool {
 mod tests {
     use super::*;
     use kubeop_plan::install::WebhookTarget;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_bundle_is_trusted_after_it_stood_for_a_while() {
+        let (mut standing, mut told) = (Standing::default(), Vec::new());
+        for (wait, bundle) in
+            [(0, Some("a")), (9, Some("a")), (1, Some("a")), (0, Some("b")), (9, Some("b")), (5, None), (5, Some("b"))]
+        {
+            tokio::time::advance(Duration::from_secs(wait)).await;
+            told.push(standing.settled(bundle.map(str::as_bytes)).is_some());
+        }
+        assert_eq!(told, [false, false, true, false, false, false, false]);
+    }
 
     #[test]
     fn names_come_from_urls_and_services() {
