@@ -4,6 +4,7 @@
 //! is deleted that is not the very object that was read (docs/adr/0003-level-triggered-sync.md).
 
 use crate::error::{Doing, is_conflict, is_gone};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::{ApiResource, DynamicObject};
 use kube::{Api, Client, ResourceExt};
@@ -238,20 +239,20 @@ pub async fn apply(client: &Client, live: &Live, object: &DynamicObject) -> Resu
     wanted.metadata.uid = Some(live.uid.clone());
     wanted.metadata.managed_fields = None;
     let api = api(client, target);
+    let replacing = PostParams { field_manager: Some(labels::MANAGER.to_owned()), ..PostParams::default() };
+    if let Some(prepared) = prepared(live, object) {
+        match api.replace(&target.name, &replacing, &prepared).await {
+            Ok(after) => wanted.metadata.resource_version = after.metadata.resource_version,
+            Err(error) => return refused(target, error),
+        }
+    }
     let params = PatchParams::apply(labels::MANAGER).force();
     let after = match api.patch(&target.name, &params, &Patch::Apply(&wanted)).await {
         Ok(after) => after,
         Err(error) => return refused(target, error),
     };
     let Some(stripped) = strip(&after, object) else { return applied(target, after) };
-    match api
-        .replace(
-            &target.name,
-            &PostParams { field_manager: Some(labels::MANAGER.to_owned()), ..PostParams::default() },
-            &stripped,
-        )
-        .await
-    {
+    match api.replace(&target.name, &replacing, &stripped).await {
         Ok(after) => applied(target, after),
         Err(error) => refused(target, error),
     }
@@ -302,6 +303,49 @@ fn refused(target: &Target, error: kube::Error) -> Result<Written> {
         }
     }
     Err(error).doing(format_args!("writing {target}"))
+}
+
+/// The live object as it has to be before an apply can take away what is no longer wanted; `None` if it is.
+fn prepared(live: &Live, wanted: &DynamicObject) -> Option<DynamicObject> {
+    let mut object = live.object.clone();
+    let handed_over = hand_over(object.managed_fields_mut());
+    // An apply that takes the last field out of a map and names the map all the same leaves null in its place, which the API server then refuses.
+    let fields = |object: &DynamicObject| object.data.get("spec").and_then(Value::as_object).map(serde_json::Map::len);
+    let emptied = fields(wanted) == Some(0) && fields(&object).is_some_and(|count| count > 0);
+    if emptied && let Some(data) = object.data.as_object_mut() {
+        data.insert("spec".to_owned(), Value::Object(serde_json::Map::new()));
+    }
+    (handed_over || emptied).then_some(object)
+}
+
+/// What we created or replaced belongs, for server-side apply, to another manager of our name ("Update" instead of "Apply"), so an apply would never
+/// remove a field of it. The entries are made one, as client-go's `csaupgrade` does; whether there was anything to do.
+fn hand_over(entries: &mut Vec<ManagedFieldsEntry>) -> bool {
+    let ours = |entry: &ManagedFieldsEntry, operation: &str| {
+        entry.manager.as_deref() == Some(labels::MANAGER)
+            && entry.operation.as_deref() == Some(operation)
+            && entry.subresource.as_deref().unwrap_or_default().is_empty()
+    };
+    let Some(at) = entries.iter().position(|entry| ours(entry, "Update")) else { return false };
+    let mut updated = entries.remove(at);
+    let applied = entries.iter_mut().find(|entry| ours(entry, "Apply")).and_then(|entry| entry.fields_v1.as_mut());
+    if let Some(applied) = applied {
+        if let Some(fields) = updated.fields_v1 {
+            unite(&mut applied.0, fields.0);
+        }
+    } else {
+        updated.operation = Some("Apply".to_owned());
+        entries.push(updated);
+    }
+    true
+}
+
+/// A set of fields with another added: nested maps, whose keys are the fields.
+fn unite(fields: &mut Value, more: Value) {
+    let (Value::Object(fields), Value::Object(more)) = (fields, more) else { return };
+    for (key, below) in more {
+        unite(fields.entry(key).or_insert_with(|| Value::Object(serde_json::Map::new())), below);
+    }
 }
 
 /// The object without what others put into its spec and reserved marks; `None` if nobody did.
@@ -367,6 +411,38 @@ mod tests {
         assert_eq!(stripped.annotations().keys().collect::<Vec<_>>(), ["note"]);
         assert_eq!(stripped.data["spec"], json!({"displayName": "A"}));
         assert_eq!(stripped.metadata.resource_version.as_deref(), Some("7"));
+    }
+
+    #[test]
+    fn what_was_created_is_handed_over_and_a_spec_that_becomes_empty_emptied() {
+        let of = |spec: Value, manager: &str| object(&json!({}), &json!({}), &spec, manager);
+        let prepared = |live: DynamicObject, wanted: Value| {
+            prepared(&Live::new(Kind::Tenant, live).unwrap(), &of(wanted, "kubeop-manager"))
+        };
+        let full = || json!({"quotas": {"cpu": "1"}});
+        let emptied = prepared(of(full(), "kubectl-edit"), json!({})).unwrap();
+        assert_eq!(emptied.data["spec"], json!({}));
+        for (live, wanted) in [(full(), full()), (json!({}), json!({})), (json!({}), full())] {
+            assert!(prepared(of(live, "kubectl-edit"), wanted).is_none());
+        }
+
+        let created = prepared(of(full(), "kubeop-manager"), full()).unwrap();
+        assert_eq!(created.managed_fields()[0].operation.as_deref(), Some("Apply"));
+        assert_eq!(created.data["spec"], full());
+        assert!(prepared(created, full()).is_none(), "once is enough");
+
+        let entry = |operation: &str, fields: Value| -> ManagedFieldsEntry {
+            serde_json::from_value(json!({
+                "manager": "kubeop-manager", "operation": operation, "fieldsType": "FieldsV1", "fieldsV1": fields,
+            }))
+            .unwrap()
+        };
+        let mut both = vec![
+            entry("Update", json!({"f:spec": {"f:a": {}, "f:b": {"f:c": {}}}})),
+            entry("Apply", json!({"f:spec": {"f:b": {"f:d": {}}}})),
+        ];
+        assert!(hand_over(&mut both));
+        assert_eq!(both, [entry("Apply", json!({"f:spec": {"f:a": {}, "f:b": {"f:c": {}, "f:d": {}}}}))]);
     }
 
     #[test]

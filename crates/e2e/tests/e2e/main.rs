@@ -23,4 +23,5 @@ mod replicas;
 mod samples;
 mod shutdown;
 mod storms;
+mod taken_away;
 mod walkthrough;
