@@ -3,6 +3,7 @@
 //! Who brings a token stays who it is; who brings none is the administrator, whose certificate the proxy shows in its place.
 
 use crate::api_server::ApiServer;
+use crate::gate::Gate;
 use anyhow::{Context, Result};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -17,7 +18,6 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use rcgen::{CertificateParams, KeyPair};
 use serde_json::json;
-use std::convert::Infallible;
 use std::io;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -83,6 +83,7 @@ pub struct Tally {
 pub struct FaultProxy {
     faults: watch::Sender<Faults>,
     tally: Arc<Tally>,
+    gate: Arc<Gate>,
     kubeconfig: String,
     task: JoinHandle<()>,
 }
@@ -91,6 +92,7 @@ struct Shared {
     server: ApiServer,
     faults: watch::Receiver<Faults>,
     tally: Arc<Tally>,
+    gate: Arc<Gate>,
     dice: AtomicU64,
 }
 
@@ -112,11 +114,12 @@ impl FaultProxy {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("cannot listen")?;
         let port = listener.local_addr().context("an address")?.port();
         let (faults, receiver) = watch::channel(Faults::default());
-        let tally = Arc::new(Tally::default());
+        let (tally, gate) = (Arc::new(Tally::default()), Arc::new(Gate::default()));
         let shared = Arc::new(Shared {
             server: ApiServer::new(kubeconfig)?,
             faults: receiver,
             tally: Arc::clone(&tally),
+            gate: Arc::clone(&gate),
             dice: AtomicU64::new(1),
         });
         let acceptor = TlsAcceptor::from(Arc::new(tls));
@@ -135,7 +138,7 @@ impl FaultProxy {
             })
             .collect::<Vec<_>>()
             .join("\n");
-        Ok(Self { faults, tally, kubeconfig, task })
+        Ok(Self { faults, tally, gate, kubeconfig, task })
     }
 
     /// The kubeconfig, by way of the proxy.
@@ -151,6 +154,11 @@ impl FaultProxy {
     /// All is well again.
     pub fn mend(&self) {
         self.set(Faults::default());
+    }
+
+    /// What lets a number of changes through.
+    pub fn gate(&self) -> &Gate {
+        &self.gate
     }
 
     /// What was seen so far.
@@ -169,7 +177,13 @@ async fn carry(stream: TcpStream, acceptor: TlsAcceptor, shared: Arc<Shared>) {
     let Ok(stream) = acceptor.accept(stream).await else { return };
     let service = service_fn(move |request| {
         let shared = Arc::clone(&shared);
-        async move { Ok::<_, Infallible>(answer(&shared, request).await) }
+        async move {
+            shared.gate.pass().await?;
+            let turn = shared.gate.turn(!matches!(*request.method(), Method::GET | Method::HEAD)).await?;
+            let answer = answer(&shared, request).await;
+            drop(turn);
+            shared.gate.pass().await.map(|()| answer)
+        }
     });
     // What breaks is the client's to notice.
     let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
@@ -295,6 +309,9 @@ async fn forward(shared: &Shared, head: &hyper::http::request::Parts, body: Byte
     let Ok(upstream) = send(shared, head, body).await else { return refusal(502, "BadGateway") };
     let (status, headers) = (upstream.status(), upstream.headers().clone());
     let Ok(body) = upstream.bytes().await else { return refusal(502, "BadGateway") };
+    if !head.headers.contains_key(AUTHORIZATION) {
+        shared.gate.note(head.method.as_str(), head.uri.path(), status.as_u16(), &body);
+    }
     let mut answer = Response::new(whole(body));
     *answer.status_mut() = status;
     for (name, value) in &headers {

@@ -1,89 +1,21 @@
-//! Setting a cluster up: cut off at any moment and run again, and taken away without a trace.
+//! Setting a cluster up, and taking kubeOP away again without a trace, or but for what others use.
 
 use anyhow::{Context, Result, ensure};
+use e2e::api_server::ApiServer;
 use e2e::control_plane::ControlPlane;
 use e2e::helm::{Helm, chart};
-use e2e::kubectl::Kubectl;
+use e2e::inventory::{gone, installed};
 use e2e::kubeop::Setup;
 use e2e::scenario::{self, PATIENCE};
 use e2e::wait::{Seen, until};
 use serde_json::json;
-use std::collections::BTreeSet;
-use std::time::Duration;
-
-/// Everything that carries the mark of an installation, by kind and name.
-async fn installed(kubectl: &Kubectl) -> Result<BTreeSet<String>> {
-    let kinds = "namespaces,customresourcedefinitions,configmaps,serviceaccounts,clusterroles,clusterrolebindings,roles,rolebindings,\
-                 validatingadmissionpolicies,validatingadmissionpolicybindings,validatingwebhookconfigurations,deployments,services,\
-                 poddisruptionbudgets,networkpolicies,priorityclasses,apiservices";
-    let words = format!("get {kinds} -A -l app.kubernetes.io/part-of=kubeop -o name --ignore-not-found");
-    Ok(kubectl.stdout(&words).await?.lines().map(ToOwned::to_owned).collect())
-}
-
-async fn gone(kubectl: &Kubectl) -> Result<()> {
-    until("nothing of the installation", PATIENCE, async || {
-        let left = installed(kubectl).await?;
-        Ok(Seen::when(left.is_empty(), (), format!("{left:?}")))
-    })
-    .await
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn cut_off_anywhere_it_is_completed_by_the_next_run() -> Result<()> {
-    let setup = Setup::new("manager").with("KUBEOP_OPERATOR_IMAGE", "ghcr.io/kubeop/kubeop:test");
-    let (plane, manager) = tokio::join!(ControlPlane::start(), setup.start());
-    let (plane, mut manager) = (plane?, manager?);
-    let (kubectl, kubeconfig) = (plane.kubectl()?, plane.kubeconfig_text()?);
-
-    let api = manager.api(None)?;
-    let cluster = scenario::register(&api, "whole", &kubeconfig).await?;
-    let whole = installed(&kubectl).await?;
-    for kind in ["deployment.apps/kubeop-operator", "deployment.apps/kubeop-admission", "service/kubeop-admission"] {
-        ensure!(whole.contains(kind), "{kind} is not among {whole:?}");
-    }
-    api.delete(&format!("/v1/clusters/{cluster}?uninstall=true")).await?.expect(204)?;
-    gone(&kubectl).await?;
-
-    let mut cut = 0;
-    for after in [40_u64, 100, 200, 350] {
-        let api = manager.api(None)?;
-        let registering = {
-            let (api, kubeconfig) = (api.clone(), kubeconfig.clone());
-            tokio::spawn(async move { scenario::register(&api, "cut", &kubeconfig).await })
-        };
-        tokio::time::sleep(Duration::from_millis(after)).await;
-        manager.kill();
-        let answered = registering.await.context("the caller failed")?.is_ok();
-        let there = installed(&kubectl).await?.len();
-        cut += usize::from(!answered && there < whole.len());
-        println!("killed after {after} ms: {there} of {} objects were there, answered: {answered}", whole.len());
-
-        manager.restart().await?;
-        let api = manager.api(None)?;
-        let known = api.get("/v1/clusters").await?.expect(200)?;
-        let cluster = match known.text_at("/0/id") {
-            Ok(id) => {
-                let body = json!({"InstallAdmission": true});
-                api.post(&format!("/v1/platform/bootstrap?clusterID={id}"), &body).await?.expect(200)?;
-                id
-            }
-            Err(_) => scenario::register(&api, "cut", &kubeconfig).await?,
-        };
-        let now = installed(&kubectl).await?;
-        ensure!(now == whole, "missing: {:?}; too much: {:?}", whole.difference(&now), now.difference(&whole));
-        api.delete(&format!("/v1/clusters/{cluster}?uninstall=true")).await?.expect(204)?;
-        gone(&kubectl).await?;
-    }
-    ensure!(cut > 0, "no run was cut off: the delays are too long for this machine");
-    Ok(())
-}
 
 /// What others put into our namespaces, and resources that somebody applied, outlive an uninstallation together with what they need.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn uninstalling_leaves_what_others_use() -> Result<()> {
     let (plane, manager) = tokio::join!(ControlPlane::start(), Setup::new("manager").start());
     let (plane, manager) = (plane?, manager?);
-    let (kubectl, api) = (plane.kubectl()?, manager.api(None)?);
+    let (kubectl, api, server) = (plane.kubectl()?, manager.api(None)?, ApiServer::new(&plane.kubeconfig_text()?)?);
     let cluster = scenario::register(&api, "shared", &plane.kubeconfig_text()?).await?;
     let tenant = json!({
         "apiVersion": "platform.kubeop.io/v1alpha1", "kind": "Tenant", "metadata": {"name": "by-hand"}, "spec": {},
@@ -92,11 +24,10 @@ async fn uninstalling_leaves_what_others_use() -> Result<()> {
     kubectl.stdout("-n kubeop-system create configmap theirs").await?;
 
     api.delete(&format!("/v1/clusters/{cluster}?uninstall=true")).await?.expect(204)?;
-    let left = installed(&kubectl).await?;
-    let expected =
-        ["customresourcedefinition.apiextensions.k8s.io/tenants.platform.kubeop.io", "namespace/kubeop-system"];
+    let left = installed(&server).await?;
+    let expected = ["CustomResourceDefinition tenants.platform.kubeop.io", "Namespace kubeop-system"];
     until("the rest is gone", PATIENCE, async || {
-        let left = installed(&kubectl).await?;
+        let left = installed(&server).await?;
         Ok(Seen::when(left.iter().map(String::as_str).eq(expected), (), format!("{left:?}")))
     })
     .await
@@ -114,7 +45,7 @@ async fn uninstalling_leaves_what_others_use() -> Result<()> {
 async fn uninstalling_takes_no_namespace_with_objects_of_others() -> Result<()> {
     let (plane, manager) = tokio::join!(ControlPlane::start(), Setup::new("manager").start());
     let (plane, manager) = (plane?, manager?);
-    let (kubectl, api) = (plane.kubectl()?, manager.api(None)?);
+    let (kubectl, api, server) = (plane.kubectl()?, manager.api(None)?, ApiServer::new(&plane.kubeconfig_text()?)?);
     for (kind, foreign) in [
         ("role", "create role theirs --verb=get --resource=pods"),
         ("resourcequota", "create quota theirs --hard=pods=10"),
@@ -132,8 +63,8 @@ async fn uninstalling_takes_no_namespace_with_objects_of_others() -> Result<()> 
         }
         api.delete(&format!("/v1/clusters/{cluster}?uninstall=true")).await?.expect(204)?;
         until("nothing but the namespace", PATIENCE, async || {
-            let left = installed(&kubectl).await?;
-            Ok(Seen::when(left.iter().eq(["namespace/kubeop-system"]), (), format!("{left:?}")))
+            let left = installed(&server).await?;
+            Ok(Seen::when(left.iter().eq(["Namespace kubeop-system"]), (), format!("{left:?}")))
         })
         .await
         .with_context(|| format!("with a {kind} of others"))?;
@@ -148,7 +79,7 @@ async fn uninstalling_takes_no_namespace_with_objects_of_others() -> Result<()> 
     });
     ensure!(kubectl.create(&event).await?.ok, "an Event by kubectl");
     api.delete(&format!("/v1/clusters/{cluster}?uninstall=true")).await?.expect(204)?;
-    gone(&kubectl).await
+    gone(&server).await
 }
 
 /// What Helm runs needs policy, certificate and lease: without these its webhook, which stays, would deny every pod of every project.
@@ -157,7 +88,7 @@ async fn uninstalling_leaves_a_cluster_of_helm_working() -> Result<()> {
     let (plane, manager) = tokio::join!(ControlPlane::start(), Setup::new("manager").start());
     let (plane, manager) = (plane?, manager?);
     let Some(helm) = Helm::find(Some(&plane.kubeconfig()))? else { return Ok(()) };
-    let (kubectl, api) = (plane.kubectl()?, manager.api(None)?);
+    let (kubectl, api, server) = (plane.kubectl()?, manager.api(None)?, ApiServer::new(&plane.kubeconfig_text()?)?);
     let (chart, release) = (chart().display().to_string(), "kubeop --namespace kubeop-system --create-namespace");
     helm.stdout(&format!("install {release} {chart} --set manager.enabled=false")).await?;
     let cluster = scenario::register(&api, "of-helm", &plane.kubeconfig_text()?).await?;
@@ -175,11 +106,11 @@ async fn uninstalling_leaves_a_cluster_of_helm_working() -> Result<()> {
         let ran = kubectl.create(&made).await?;
         ensure!(ran.ok, "{made}: {}", ran.stderr);
     }
-    let before = installed(&kubectl).await?;
-    ensure!(before.contains("configmap/kubeop-policy"), "{before:?}");
+    let before = installed(&server).await?;
+    ensure!(before.contains("ConfigMap kubeop-system/kubeop-policy"), "{before:?}");
 
     api.delete(&format!("/v1/clusters/{cluster}?uninstall=true")).await?.expect(204)?;
-    let after = installed(&kubectl).await?;
+    let after = installed(&server).await?;
     ensure!(before == after, "gone: {:?}", before.difference(&after));
     let needed = ["secret kubeop-admission-tls", "secret kubeop-issuer-ca", "lease kubeop-operator"];
     for what in needed.into_iter().chain(["hpa kubeop-admission"]) {

@@ -13,6 +13,7 @@ mod crash;
 mod deleting;
 mod events;
 mod install;
+mod interrupted;
 mod keys;
 mod mocks;
 mod openapi;
