@@ -52,6 +52,15 @@ pub fn postgres() -> Result<String> {
     required("KUBEOP_TEST_POSTGRES_URL")
 }
 
+/// The directory of PostgreSQL's own tools; none if the machine has none, which in CI is an error.
+pub fn postgres_tools() -> Result<Option<PathBuf>> {
+    match (required("KUBEOP_TEST_POSTGRES_TOOLS"), required("CI").as_deref()) {
+        (Ok(path), _) => Ok(Some(PathBuf::from(path))),
+        (Err(missing), Ok("true" | "1")) => Err(missing),
+        (Err(_), _) => Ok(None),
+    }
+}
+
 /// What there is to know of the cluster with a real node (`node.json`).
 pub fn node() -> Result<PathBuf> {
     required("KUBEOP_TEST_NODE").map(PathBuf::from)

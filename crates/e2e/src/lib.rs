@@ -5,6 +5,7 @@
 pub mod api;
 pub mod api_server;
 pub mod control_plane;
+pub mod dump;
 pub mod environment;
 pub mod faults;
 pub mod folder;
@@ -23,5 +24,6 @@ pub mod receiver;
 pub mod reviews;
 pub mod scenario;
 pub mod script;
+pub mod supervised;
 pub mod wait;
 pub mod world;

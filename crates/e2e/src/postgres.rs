@@ -19,29 +19,23 @@ pub struct Database {
 impl Database {
     /// Makes one.
     pub async fn create() -> Result<Self> {
-        Self::make("template1").await
+        Self::create_on(&environment::postgres()?).await
     }
 
-    /// Another one with all that this one holds; nobody may be connected to it.
-    pub async fn copy(&self) -> Result<Self> {
-        Self::make(&self.name).await
-    }
-
-    async fn make(template: &str) -> Result<Self> {
-        let server = environment::postgres()?;
+    /// Makes one on another server.
+    pub async fn create_on(server: &str) -> Result<Self> {
         let name = format!("e2e_{}_{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
-        let mut connection =
-            PgConnection::connect(&server).await.context("KUBEOP_TEST_POSTGRES_URL does not answer")?;
-        for statement in [
-            format!("DROP DATABASE IF EXISTS {name}"),
-            // A server notices a killed client only when it next writes to it.
-            format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{template}'"),
-            format!("CREATE DATABASE {name} TEMPLATE {template}"),
-        ] {
+        let mut connection = PgConnection::connect(server).await.context("the PostgreSQL does not answer")?;
+        for statement in [format!("DROP DATABASE IF EXISTS {name}"), format!("CREATE DATABASE {name}")] {
             connection.execute(AssertSqlSafe(statement.clone())).await.with_context(|| statement)?;
         }
-        let url = with_database(&server, &name);
-        Ok(Self { name, server, url })
+        let url = with_database(server, &name);
+        Ok(Self { name, server: server.to_owned(), url })
+    }
+
+    /// Its name on the server.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// The server's port on this machine.
@@ -72,8 +66,7 @@ impl Database {
 
     /// Drops it, also while it is in use.
     pub async fn drop_it(self) -> Result<()> {
-        let mut connection =
-            PgConnection::connect(&self.server).await.context("KUBEOP_TEST_POSTGRES_URL does not answer")?;
+        let mut connection = PgConnection::connect(&self.server).await.context("the PostgreSQL does not answer")?;
         connection
             .execute(AssertSqlSafe(format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name)))
             .await

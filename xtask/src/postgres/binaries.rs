@@ -14,12 +14,28 @@ use crate::{
     supervise::tied::{self, Farewell},
 };
 
-/// What the tests run on, fixed so that a run today and one next year see the same server.
-const VERSION: &str = "17.11.0";
+/// A server, fixed so that a run today and one next year see the same one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Pinned {
+    pub(super) major: u32,
+    version: &'static str,
+}
+
+/// What the tests run on.
+pub(super) const SERVER: Pinned = Pinned { major: 17, version: "17.11.0" };
+/// What dumps are made of where the system's `pg_dump` is older than that: it refuses a server newer than itself.
+const EARLIER: Pinned = Pinned { major: 15, version: "15.19.0" };
 /// The programs a server needs.
 const NEEDED: [&str; 3] = ["initdb", "pg_ctl", "postgres"];
 
-/// The directory with the programs.
+/// The newest of our servers that tools of a major version understand.
+pub(super) fn at_most(major: u32) -> Result<Pinned> {
+    [SERVER, EARLIER].into_iter().find(|pinned| pinned.major <= major).with_context(|| {
+        format!("there is no server for tools of PostgreSQL {major}: those of {} or later are needed", EARLIER.major)
+    })
+}
+
+/// The directory with the programs of [`SERVER`], or of what stands in for it.
 pub(crate) fn resolve() -> Result<PathBuf> {
     if let Some(directory) = environment::path_variable("KUBEOP_TEST_POSTGRES_BIN") {
         if complete(&directory) {
@@ -27,8 +43,25 @@ pub(crate) fn resolve() -> Result<PathBuf> {
         }
         bail!("KUBEOP_TEST_POSTGRES_BIN names {}, which lacks one of {}", directory.display(), NEEDED.join(", "));
     }
+    let outcome = cached(SERVER);
+    if outcome.is_ok() {
+        return outcome;
+    }
+    if let Some(found) = installed() {
+        progress::note(&format!(
+            "PostgreSQL {} could not be fetched; using the installed one in {}",
+            SERVER.version,
+            found.display()
+        ));
+        return Ok(found);
+    }
+    outcome
+}
+
+/// The directory with the programs of this very server, which is fetched into the cache if it is not there.
+pub(super) fn cached(pinned: Pinned) -> Result<PathBuf> {
     let cache = environment::cache_directory()?.join("postgres");
-    let directory = cache.join(VERSION);
+    let directory = cache.join(pinned.version);
     let programs = directory.join("bin");
     if complete(&programs) {
         return Ok(programs);
@@ -42,21 +75,12 @@ pub(crate) fn resolve() -> Result<PathBuf> {
         .open(&lock)
         .with_context(|| format!("cannot open {}", lock.display()))?;
     file.lock().with_context(|| format!("cannot lock {}", lock.display()))?;
+    if !complete(&programs) {
+        fetch(pinned.version, &cache, &directory)?;
+    }
     if complete(&programs) {
         return Ok(programs);
     }
-    let outcome = fetch(&cache, &directory);
-    if complete(&programs) {
-        return Ok(programs);
-    }
-    if let Some(found) = installed() {
-        progress::note(&format!(
-            "PostgreSQL {VERSION} could not be fetched; using the installed one in {}",
-            found.display()
-        ));
-        return Ok(found);
-    }
-    outcome?;
     bail!("the PostgreSQL archive lacks one of {}: remove {} and try again", NEEDED.join(", "), directory.display())
 }
 
@@ -65,9 +89,9 @@ fn complete(directory: &Path) -> bool {
 }
 
 /// Builds and runs the fetcher, a program of its own so that this tool compiles without an HTTP client.
-fn fetch(cache: &Path, directory: &Path) -> Result<()> {
+fn fetch(version: &str, cache: &Path, directory: &Path) -> Result<()> {
     progress::note(&format!(
-        "fetching PostgreSQL {VERSION} once, for the tests (the fetcher is compiled first: one to three minutes)"
+        "fetching PostgreSQL {version} once, for the tests (the fetcher is compiled first: one to three minutes)"
     ));
     let start = Instant::now();
     let staging = cache.join("staging");
@@ -86,7 +110,7 @@ fn fetch(cache: &Path, directory: &Path) -> Result<()> {
             "--bin",
             "fetch-postgres",
             "--",
-            VERSION,
+            version,
         ])
         .arg(&staging)
         .current_dir(environment::workspace_root()?)
@@ -96,12 +120,12 @@ fn fetch(cache: &Path, directory: &Path) -> Result<()> {
         .context("cannot run cargo")?;
     if !status.success() {
         bail!(
-            "PostgreSQL {VERSION} could not be fetched: check the network, or name a running server in KUBEOP_TEST_POSTGRES_URL or a directory with initdb, pg_ctl and postgres in KUBEOP_TEST_POSTGRES_BIN"
+            "PostgreSQL {version} could not be fetched: check the network, or name a running server in KUBEOP_TEST_POSTGRES_URL or a directory with initdb, pg_ctl and postgres in KUBEOP_TEST_POSTGRES_BIN"
         );
     }
     fs::rename(&staging, directory)
         .with_context(|| format!("cannot move {} to {}", staging.display(), directory.display()))?;
-    progress::note(&format!("PostgreSQL {VERSION} is in the cache: {}", progress::since(start)));
+    progress::note(&format!("PostgreSQL {version} is in the cache: {}", progress::since(start)));
     Ok(())
 }
 
@@ -121,4 +145,18 @@ fn installed() -> Option<PathBuf> {
             .filter(|directory| complete(directory))
     };
     found.pop().map(|(_, directory)| directory).or_else(in_path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tools_get_a_server_that_is_not_newer() {
+        for (tools, server) in [(15, EARLIER), (16, EARLIER), (17, SERVER), (18, SERVER)] {
+            assert_eq!(at_most(tools).unwrap(), server);
+        }
+        let error = at_most(14).unwrap_err().to_string();
+        assert!(error.contains("14") && error.contains("15"), "{error}");
+    }
 }

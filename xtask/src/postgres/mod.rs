@@ -2,15 +2,17 @@
 
 mod binaries;
 mod server;
+mod tools;
 
 use std::{
     io::{Write as _, stdout},
+    path::PathBuf,
     process::ExitCode,
     sync::mpsc::RecvTimeoutError,
     time::Duration,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 
 use crate::{
@@ -36,11 +38,29 @@ pub(crate) struct Options {
     /// Name of the instance (default: made from the process id).
     #[arg(long)]
     name: Option<String>,
+    /// A server no newer than this major version, for tools of that version.
+    #[arg(long, value_name = "MAJOR")]
+    at_most: Option<u32>,
 }
 
 /// Makes sure that [`Command::Run`] will start at once.
 pub(crate) fn prepare() -> Result<()> {
     binaries::resolve().map(|_| ())
+}
+
+/// The tools for dumps, and a server for them in the cache; none if the machine has none, which in CI is an error.
+pub(crate) fn prepare_tools() -> Result<Option<PathBuf>> {
+    let Some(found) = tools::find()? else {
+        if environment::is_ci() {
+            bail!("there is no pg_dump of PostgreSQL 15 or later: install postgresql-client");
+        }
+        return Ok(None);
+    };
+    let server = binaries::at_most(found.major)?;
+    if server != binaries::SERVER {
+        binaries::cached(server)?;
+    }
+    Ok(Some(found.directory))
 }
 
 /// Runs the command.
@@ -55,7 +75,10 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
 fn supervise(options: Options) -> Result<()> {
     let executable = environment::own_executable()?;
     let events = lifeline::watch(Tie::Stdin)?;
-    let programs = binaries::resolve()?;
+    let programs = match options.at_most {
+        Some(major) => binaries::cached(binaries::at_most(major)?)?,
+        None => binaries::resolve()?,
+    };
     let name = options.name.unwrap_or_else(|| format!("run-{}", std::process::id()));
     // The server may run as another user, who must be able to pass through.
     let directory = WorkDir::claim("postgres", &name, 0o711)?;

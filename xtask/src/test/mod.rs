@@ -61,9 +61,12 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     if on_node {
         node::prepare()?;
     }
-    let tools = if on_node || environment::is_ci() { Tools::resolve()? } else { Tools::default() };
+    let mut tools = if on_node || environment::is_ci() { Tools::built()? } else { Tools::default() };
     if environment::variable("KUBEOP_TEST_POSTGRES_URL").is_none() {
         postgres::prepare()?;
+    }
+    if !options.node {
+        tools.postgres = postgres::prepare_tools()?;
     }
     // Everything is built once, for what the image is built for: the `kubeop` that is tested is the one that is shipped.
     let target = Target::native()?;
@@ -77,7 +80,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let kubeop = target.directory("debug")?.join("kubeop");
 
     progress::heading("test cluster and PostgreSQL");
-    let services = Services::start(&runner, binaries, &kubeop, tools)?;
+    let services = Services::start(&runner, Programs { binaries, kubeop: &kubeop, tools })?;
     if !options.node {
         runner.run("tests", &services.with_environment(test_command(options, &target)?))?;
     }
@@ -127,29 +130,37 @@ fn test_command(options: &Options, target: &Target) -> Result<std::process::Comm
     Ok(command)
 }
 
-/// What only some tests need, and do without where nobody asked for everything: each takes minutes to build.
+/// What only some tests need, and do without where nobody asked for everything: the first two take minutes to build.
 #[derive(Default)]
 struct Tools {
     helm: Option<PathBuf>,
     cert_manager: Option<PathBuf>,
+    /// The directory of `pg_dump` and `pg_restore`.
+    postgres: Option<PathBuf>,
 }
 
 impl Tools {
-    /// All of them, built if need be.
-    fn resolve() -> Result<Self> {
+    /// What is to be built.
+    fn built() -> Result<Self> {
         Ok(Self {
             helm: Some(modules::HELM.resolve()?.join("helm")),
             cert_manager: Some(modules::CERT_MANAGER.resolve()?.join("cert-manager")),
+            postgres: None,
         })
     }
+}
+
+/// The programs that the tests start.
+struct Programs<'a> {
+    binaries: Binaries,
+    kubeop: &'a Path,
+    tools: Tools,
 }
 
 /// What the tests need beside themselves; dropping it stops what we started.
 struct Services<'a> {
     runner: &'a Runner<'a>,
-    binaries: Binaries,
-    kubeop: &'a Path,
-    tools: Tools,
+    programs: Programs<'a>,
     kubeconfig: String,
     postgres: String,
     _held: Vec<Held>,
@@ -157,7 +168,7 @@ struct Services<'a> {
 
 impl<'a> Services<'a> {
     /// Starts a control plane and a PostgreSQL at the same time, unless the environment names running ones.
-    fn start(runner: &'a Runner<'a>, binaries: Binaries, kubeop: &'a Path, tools: Tools) -> Result<Self> {
+    fn start(runner: &'a Runner<'a>, programs: Programs<'a>) -> Result<Self> {
         let start = Instant::now();
         let given =
             (environment::variable("KUBEOP_TEST_KUBECONFIG"), environment::variable("KUBEOP_TEST_POSTGRES_URL"));
@@ -192,7 +203,7 @@ impl<'a> Services<'a> {
             }
         };
         progress::note(&format!("both are up: {}", progress::since(start)));
-        Ok(Self { runner, binaries, kubeop, tools, kubeconfig, postgres, _held: running })
+        Ok(Self { runner, programs, kubeconfig, postgres, _held: running })
     }
 
     /// The contract with the tests; `crates/e2e` reads it.
@@ -200,12 +211,13 @@ impl<'a> Services<'a> {
         command
             .env("KUBEOP_TEST_KUBECONFIG", &self.kubeconfig)
             .env("KUBEOP_TEST_POSTGRES_URL", &self.postgres)
-            .env("KUBEOP_TEST_BIN", self.kubeop)
-            .env("KUBEOP_TEST_KUBECTL", &self.binaries.kubectl)
-            .env("KUBEOP_TEST_CLUSTER_BIN", &self.binaries.directory)
+            .env("KUBEOP_TEST_BIN", self.programs.kubeop)
+            .env("KUBEOP_TEST_KUBECTL", &self.programs.binaries.kubectl)
+            .env("KUBEOP_TEST_CLUSTER_BIN", &self.programs.binaries.directory)
             .env("KUBEOP_TEST_XTASK", &self.runner.executable)
-            .envs(self.tools.helm.iter().map(|helm| ("KUBEOP_TEST_HELM", helm)))
-            .envs(self.tools.cert_manager.iter().map(|program| ("KUBEOP_TEST_CERT_MANAGER", program)));
+            .envs(self.programs.tools.helm.iter().map(|helm| ("KUBEOP_TEST_HELM", helm)))
+            .envs(self.programs.tools.cert_manager.iter().map(|program| ("KUBEOP_TEST_CERT_MANAGER", program)))
+            .envs(self.programs.tools.postgres.iter().map(|tools| ("KUBEOP_TEST_POSTGRES_TOOLS", tools)));
         command
     }
 }

@@ -57,12 +57,12 @@ pub(super) fn run(
     let name = format!("node-{}", std::process::id());
     let mut cluster =
         Held::start(&runner.executable, &["cluster", "run", "--name", &name, "--node", "--wait", "metrics"])?;
-    let layout = packed(runner, services.kubeop, Variant::Plain, "image")?;
-    let again = packed(runner, services.kubeop, Variant::Plain, "image/again")?;
+    let layout = packed(runner, services.programs.kubeop, Variant::Plain, "image")?;
+    let again = packed(runner, services.programs.kubeop, Variant::Plain, "image/again")?;
     if layout.top.digest != again.top.digest {
         bail!("the same executable gave two images: {} and {}", layout.top.digest, again.top.digest);
     }
-    let git = packed(runner, services.kubeop, Variant::Git, "image")?;
+    let git = packed(runner, services.programs.kubeop, Variant::Git, "image")?;
     let before =
         previous.map(|release| packed(runner, &release.kubeop(), Variant::Plain, "image/previous")).transpose()?;
     first_line(&mut cluster, runner.signals, "the cluster with a node")?;

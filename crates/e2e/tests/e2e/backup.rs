@@ -3,18 +3,30 @@
 use anyhow::{Context, Result, ensure};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use e2e::api::Api;
 use e2e::control_plane::ControlPlane;
-use e2e::environment::kubeop;
+use e2e::dump::Tools;
+use e2e::environment::{kubeop, repository};
 use e2e::folder::Folder;
 use e2e::kubeop::{Kubeop, Setup};
 use e2e::postgres::Database;
 use e2e::scenario::{self, PATIENCE, unique};
 use e2e::wait::{Seen, until};
-use serde_json::json;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::sync::Mutex;
+
+/// A month that is over for long.
+const MONTH: &str = "2026-03";
+/// As the page tells.
+const DUMP: &str = r#"pg_dump --format=custom --dbname="$KUBEOP_DB_URL" --file=kubeop.dump"#;
+const RESTORE: &str = r#"pg_restore --exit-on-error --no-owner --dbname="$KUBEOP_DB_URL" kubeop.dump"#;
 
 /// A manager with keys from its environment, whose backups are of the database alone.
 fn on(database: &Database) -> Setup {
@@ -45,6 +57,12 @@ async fn work(manager: &Kubeop, plane: &ControlPlane) -> Result<Before> {
     let cluster = scenario::register(&api, "backup", &plane.kubeconfig_text()?).await?;
     let name = unique("backup");
     let tenant = scenario::tenant(&api, &cluster, &name).await?;
+    // What the database does not know to be on the cluster is not missed there.
+    until("the tenant on the cluster", PATIENCE, async || {
+        let answer = api.get(&format!("/v1/tenants/{tenant}")).await?;
+        Ok(Seen::when(answer.json["status"]["synced"] == true, (), answer.text))
+    })
+    .await?;
     Ok(Before { cluster, tenant, name })
 }
 
@@ -138,12 +156,6 @@ async fn a_backup_beside_the_running_manager_goes_on_where_it_stood() -> Result<
     let left = fs::read_dir(&data)?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     let left: Vec<String> = left.filter(|name| name.starts_with("backup")).collect();
     ensure!(left.is_empty(), "left in the data directory: {left:?}");
-    let kubectl = plane.kubectl()?;
-    until("the tenant on the cluster", PATIENCE, async || {
-        let there = kubectl.exists(&format!("tenants.platform.kubeop.io {}", before.name)).await?;
-        Ok(Seen::when(there, (), "not yet"))
-    })
-    .await?;
     let later = go_on(&manager, &plane, &before).await?;
     for key in fs::read_dir(&data)?.filter_map(|entry| Some(entry.ok()?.path())) {
         if key.extension().is_some_and(|end| end == "key") {
@@ -175,22 +187,105 @@ fn a_backup_of_postgres_is_left_to_its_own_tool() -> Result<()> {
     Ok(())
 }
 
+/// All that was committed, as callers read it: by path and id. Not what a cluster reports, which goes on.
+async fn committed(api: &Api, tenant: &str) -> Result<BTreeMap<String, Value>> {
+    let mut all = BTreeMap::new();
+    for path in ["/v1/clusters", "/v1/tenants", "/v1/projects", "/v1/apps", "/v1/invoices"] {
+        let list = api.get(&format!("{path}?limit=1000")).await?.expect(200)?;
+        for (at, item) in list.json.as_array().with_context(|| list.text.clone())?.iter().enumerate() {
+            let mut item = item.clone();
+            if let Some(fields) = item.as_object_mut() {
+                fields.remove("status");
+            }
+            let id = item["id"].as_str().map_or_else(|| at.to_string(), ToOwned::to_owned);
+            all.insert(format!("{path}/{id}"), item);
+        }
+    }
+    let invoice = format!("/v1/invoices/{tenant}?month={MONTH}");
+    for path in [invoice, "/v1/platform/prices".to_owned(), "/v1/platform/policy".to_owned()] {
+        all.insert(path.clone(), api.get(&path).await?.expect(200)?.json);
+    }
+    let usage = api.get(&format!("/v1/usage/snapshot?month={MONTH}&tenant_id={tenant}")).await?.expect(200)?;
+    all.insert("usage".to_owned(), usage.json["tenants"].clone());
+    Ok(all)
+}
+
+/// Makes one of everything: a project, an app, a price, usage of a month that is over, and its invoice.
+async fn fill(api: &Api, before: &Before) -> Result<()> {
+    let project = scenario::project(api, &before.tenant, "web").await?.id()?;
+    scenario::app(api, &project, "web", &format!("{}.local", before.name)).await?;
+    api.post("/v1/platform/prices", &json!({"meter": "cpu_milli", "rate": "0.25"})).await?.expect(201)?;
+    let sample =
+        json!({"ts": format!("{MONTH}-03T10:00:00Z"), "tenant_id": before.tenant, "cpu_milli": 500, "mem_mib": 64});
+    api.post("/v1/usage/ingest", &json!([sample])).await?.expect(200)?;
+    let invoice = api.get(&format!("/v1/invoices/{}?month={MONTH}", before.tenant)).await?.expect(200)?;
+    ensure!(invoice.json["status"] == "closed" && invoice.json["number"] == 1, "{}", invoice.text);
+    Ok(())
+}
+
+/// Makes tenants one after the other until it is told to stop; the ids of those that were answered.
+async fn keep_writing(api: Api, cluster: String, stop: Arc<AtomicBool>, made: Arc<Mutex<Vec<String>>>) -> Result<()> {
+    while !stop.load(Ordering::Relaxed) {
+        let id = scenario::tenant(&api, &cluster, &unique("meanwhile")).await?;
+        made.lock().await.push(id);
+    }
+    Ok(())
+}
+
+/// `docs/operations/run.md`, literally: a dump beside a manager that writes, and a restoration into an empty database, or over the one there was.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_restored_postgres_goes_on_where_it_stood() -> Result<()> {
-    let (plane, database) = tokio::join!(ControlPlane::start(), Database::create());
-    let (plane, database) = (plane?, database?);
-    let mut manager = on(&database).start().await?;
+async fn a_dump_of_postgres_goes_on_where_it_stood() -> Result<()> {
+    let Some(tools) = Tools::find().await? else { return Ok(()) };
+    let (plane, server) = tokio::join!(ControlPlane::start(), tools.server());
+    let (plane, server) = (plane?, server?);
+    let (database, empty) = (Database::create_on(&server.url).await?, Database::create_on(&server.url).await?);
+    let manager = on(&database).start().await?;
     let before = work(&manager, &plane).await?;
-    manager.kill();
-    let backup = database.copy().await?;
-    manager.restart().await?;
+    let api = manager.api(None)?;
+    fill(&api, &before).await?;
+    let folder = Folder::new("dump")?;
+    let page = fs::read_to_string(repository().join("docs/operations/run.md")).context("the page")?;
+    ensure!(page.contains(DUMP) && page.contains(RESTORE), "the page tells otherwise");
+
+    let (stop, made) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
+    let writing = keep_writing(api.clone(), before.cluster.clone(), Arc::clone(&stop), Arc::clone(&made));
+    let writing = tokio::spawn(writing);
+    until("a few writes", PATIENCE, async || Ok(Seen::when(made.lock().await.len() > 3, (), "none yet"))).await?;
+    let sure = committed(&api, &before.tenant).await?;
+    tools.shell(DUMP, &database.url, folder.path()).await?;
+    let many = made.lock().await.len();
+    until("writes after the dump", PATIENCE, async || {
+        Ok(Seen::when(made.lock().await.len() > many + 3, (), "none yet"))
+    })
+    .await?;
+    stop.store(true, Ordering::Relaxed);
+    writing.await.context("the writer failed")??;
+    let late = made.lock().await.split_off(many + 1);
     let later = go_on(&manager, &plane, &before).await?;
     drop(manager);
 
     // In another process, with a data directory of its own: the database and the keys are all there is to back up.
-    let restored = on(&backup).start().await?;
+    tools.shell(RESTORE, &empty.url, folder.path()).await?;
+    let restored = on(&empty).start().await?;
+    let api = restored.api(None)?;
+    let found = committed(&api, &before.tenant).await?;
+    for (path, was) in &sure {
+        ensure!(found.get(path) == Some(was), "{path}: {was} was dumped, {:?} was restored", found.get(path));
+    }
+    for id in late {
+        api.get(&format!("/v1/tenants/{id}")).await?.expect_error(404, &[])?;
+    }
     holds(&restored, &plane, &before, &later).await?;
     drop(restored);
-    backup.drop_it().await?;
+
+    // Over a database that has gone on.
+    tools.run("dropdb", &["--force", "--maintenance-db", &server.url, database.name()]).await?;
+    tools.run("createdb", &["--maintenance-db", &server.url, database.name()]).await?;
+    tools.shell(RESTORE, &database.url, folder.path()).await?;
+    let restored = on(&database).start().await?;
+    let found = committed(&restored.api(None)?, &before.tenant).await?;
+    ensure!(sure.iter().all(|(path, was)| found.get(path) == Some(was)), "{sure:?} was dumped, {found:?} was restored");
+    drop(restored);
+    empty.drop_it().await?;
     database.drop_it().await
 }
