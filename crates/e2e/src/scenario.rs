@@ -1,7 +1,9 @@
 //! Steps that many tests share: register, create, wait.
 
 use crate::api::{Answer, Api};
+use crate::control_plane::ControlPlane;
 use crate::kubectl::Kubectl;
+use crate::kubeop::{Kubeop, Setup};
 use crate::wait::{Seen, until};
 use anyhow::{Context, Result};
 use base64::Engine;
@@ -37,6 +39,12 @@ pub async fn cluster_ready(api: &Api, id: &str) -> Result<()> {
         Ok(Seen::when(answer.status == 200, (), answer.text))
     })
     .await
+}
+
+/// `kubeop operator` as the ServiceAccount that bootstrap made for it.
+pub async fn operator(plane: &ControlPlane) -> Result<Kubeop> {
+    let path = plane.account("kubeop-system", "kubeop-operator").await?;
+    Setup::new("operator").with("KUBEOP_KUBECONFIG", &path.display().to_string()).launch()
 }
 
 /// Creates a tenant.

@@ -11,6 +11,7 @@ mod chart_life;
 mod compose;
 mod crash;
 mod deleting;
+mod disaster;
 mod events;
 mod install;
 mod interrupted;

@@ -1,6 +1,6 @@
-//! A cluster that cannot be reached: said so in words, waited out alone, and caught up with afterwards.
+//! A cluster that cannot be reached: said so in words, waited out alone, and caught up with afterwards or given up on.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use e2e::api::Api;
 use e2e::control_plane::ControlPlane;
 use e2e::kubectl::Kubectl;
@@ -68,8 +68,50 @@ async fn ride_out(api: &Api, proxy: &Proxy, far: &Place, near: &Place, round: &s
     scenario::cluster_ready(api, &far.cluster).await
 }
 
+/// A cluster that is gone for good is given up on (docs/operations/run.md, "A cluster is lost"); `near` is its successor.
+async fn give_up(api: &Api, proxy: &Proxy, far: &Place, near: &Place) -> Result<()> {
+    let app = scenario::app(api, &far.home.project, "web", "lost.local").await?;
+    until("the app is on the cluster", Duration::from_secs(20), async || {
+        let answer = api.get(&format!("/v1/apps/{app}")).await?;
+        Ok(Seen::when(answer.json["status"]["synced"] == true, (), answer.text))
+    })
+    .await?;
+    let hour = json!({"ts": "2026-03-03T10:00:00Z", "tenant_id": far.home.tenant, "cpu_milli": 500, "mem_mib": 64});
+    api.post("/v1/usage/ingest", &json!([hour])).await?.expect(200)?;
+    let invoice = format!("/v1/invoices/{}?month=2026-03", far.home.tenant);
+    let billed = api.get(&invoice).await?.expect(200)?;
+    proxy.cut();
+    phase(api, &format!("/v1/clusters/{}", far.cluster), "Unreachable").await?;
+
+    // Its name is bound to it, and so are its tenants; nothing else of them ends while it does not answer.
+    let again = json!({"name": far.home.tenant_name, "clusterID": near.cluster});
+    api.post("/v1/tenants", &again).await?.expect_error(409, &[&far.home.tenant_name])?;
+    api.delete(&format!("/v1/apps/{app}")).await?.expect(202)?;
+    let projects = api.get(&format!("/v1/projects?tenantID={}", far.home.tenant)).await?.expect(200)?;
+    let projects = projects.json.as_array().context("projects")?.iter().filter_map(|project| project["id"].as_str());
+    let mut lost = vec![format!("/v1/apps/{app}")];
+    lost.extend(projects.map(|id| format!("/v1/projects/{id}")));
+    lost.push(format!("/v1/tenants/{}", far.home.tenant));
+    for path in lost {
+        api.delete(&format!("{path}?force=true")).await?.expect(204)?;
+        api.get(&path).await?.expect_error(404, &[])?;
+    }
+    api.delete(&format!("/v1/clusters/{}", far.cluster)).await?.expect(204)?;
+    let audit = api.get("/v1/audit?limit=1000").await?.expect(200)?;
+    ensure!(audit.text.contains("forced"), "forced deletes are not in the audit log: {}", audit.text);
+
+    // On the successor everything is made anew, under the same names.
+    let tenant = scenario::tenant(api, &near.cluster, &far.home.tenant_name).await?;
+    let project = scenario::project(api, &tenant, "web").await?.id()?;
+    phase(api, &format!("/v1/projects/{project}"), "Ready").await?;
+    scenario::app(api, &project, "web", "lost.local").await?;
+    let after = api.get(&invoice).await?.expect(200)?;
+    ensure!(after.json == billed.json, "billed: {}; now: {}", billed.text, after.text);
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_one_cluster_is_told_and_waited_out_alone() -> Result<()> {
+async fn of_one_cluster_is_told_and_waited_out_alone_or_ended_by_force() -> Result<()> {
     let (planes, kubeop) = tokio::join!(ControlPlane::start_many(2), Setup::dev().start());
     let (planes, kubeop) = (planes?, kubeop?);
     let [a, b] = &planes[..] else { anyhow::bail!("two control planes were asked for") };
@@ -84,37 +126,6 @@ async fn of_one_cluster_is_told_and_waited_out_alone() -> Result<()> {
     proxy.cut();
     ride_out(&api, &proxy, &far, &near, "cut").await?;
     proxy.silence();
-    ride_out(&api, &proxy, &far, &near, "silent").await
-}
-
-/// A cluster that is gone for good can be given up on.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn for_good_is_ended_by_force() -> Result<()> {
-    let (plane, kubeop) = tokio::join!(ControlPlane::start(), Setup::dev().start());
-    let (plane, kubeop) = (plane?, kubeop?);
-    let api = kubeop.api(None)?;
-    let proxy = Proxy::start(plane.port()?).await?;
-    let kubeconfig = scenario::through(&plane.kubeconfig_text()?, plane.port()?, proxy.port())?;
-    let lost = place(&api, "lost", &kubeconfig, plane.kubectl()?).await?;
-    let app = scenario::app(&api, &lost.home.project, "web", "lost.local").await?;
-    until("the app is on the cluster", Duration::from_secs(20), async || {
-        let answer = api.get(&format!("/v1/apps/{app}")).await?;
-        Ok(Seen::when(answer.json["status"]["synced"] == true, (), answer.text))
-    })
-    .await?;
-    proxy.cut();
-    phase(&api, &format!("/v1/clusters/{}", lost.cluster), "Unreachable").await?;
-    api.delete(&format!("/v1/apps/{app}")).await?.expect(202)?;
-    for path in [
-        format!("/v1/apps/{app}"),
-        format!("/v1/projects/{}", lost.home.project),
-        format!("/v1/tenants/{}", lost.home.tenant),
-    ] {
-        api.delete(&format!("{path}?force=true")).await?.expect(204)?;
-        api.get(&path).await?.expect_error(404, &[])?;
-    }
-    api.delete(&format!("/v1/clusters/{}", lost.cluster)).await?.expect(204)?;
-    let audit = api.get("/v1/audit?limit=1000").await?.expect(200)?;
-    ensure!(audit.text.contains("forced"), "forced deletes are not in the audit log: {}", audit.text);
-    Ok(())
+    ride_out(&api, &proxy, &far, &near, "silent").await?;
+    give_up(&api, &proxy, &far, &near).await
 }

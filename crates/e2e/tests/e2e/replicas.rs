@@ -5,7 +5,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use e2e::api::Api;
 use e2e::control_plane::ControlPlane;
-use e2e::kubeop::{Kubeop, Setup};
+use e2e::kubeop::Setup;
 use e2e::postgres::Database;
 use e2e::scenario::{self, phase};
 use e2e::wait::{Seen, until};
@@ -22,12 +22,6 @@ fn manager(database: &Database) -> Setup {
         .with("KUBEOP_DEV_INSECURE", "false")
         .with("KUBEOP_JWT_SIGNING_KEY", &BASE64_STANDARD.encode([7; 32]))
         .with("KUBEOP_KMS_MASTER_KEY", &BASE64_STANDARD.encode([9; 32]))
-}
-
-/// `kubeop operator` as the ServiceAccount that bootstrap made for it.
-async fn operator(plane: &ControlPlane) -> Result<Kubeop> {
-    let path = plane.account("kubeop-system", "kubeop-operator").await?;
-    Setup::new("operator").with("KUBEOP_KUBECONFIG", &path.display().to_string()).launch()
 }
 
 /// Creates a project and waits until it is ready.
@@ -55,7 +49,7 @@ async fn take_over_from_each_other_and_never_oversell() -> Result<()> {
         ensure!(status.json["reachable"] == true, "a replica cannot open the kubeconfig: {}", status.text);
     }
     drop(all);
-    let mut operator = operator(&plane).await?;
+    let mut operator = scenario::operator(&plane).await?;
     let quota = json!({"name": "edge", "clusterID": cluster, "quotas": {"cpu": "4", "memory": "100Gi"}});
     let edge = second.post("/v1/tenants", &quota).await?.expect(201)?.id()?;
     let tenant = scenario::tenant(&first, &cluster, "roomy").await?;
