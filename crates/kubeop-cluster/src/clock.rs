@@ -54,7 +54,7 @@ impl ClusterClock {
         match tokio::time::timeout(FIRST, self.hear(client)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                tracing::warn!(error = error.chain(), "the cluster's time is not known: this machine's is used")
+                tracing::warn!(error = error.chain(), "the cluster's time is not known: this machine's is used");
             }
             Err(_) => tracing::warn!("the cluster's time is not known in time: this machine's is used"),
         }
