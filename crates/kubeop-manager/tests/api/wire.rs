@@ -101,10 +101,13 @@ async fn whoever_does_not_take_the_answers_is_cut_off() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_idle_connection_gives_its_place_to_a_newcomer() {
-    let served = served(Patience { connections: 3, ..Patience::default() }).await;
+    // None of them goes because of its time.
+    let served = served(Patience { connections: 3, headers: Duration::from_mins(2), ..Patience::default() }).await;
     let mut idle = Vec::new();
     for _ in 0..3 {
         idle.push(served.connect().await);
+        // Long enough for the server to have seen it before the next.
+        sleep(Duration::from_millis(200)).await;
     }
     let newcomer = async |n: usize| {
         let answer = served.exchange(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
