@@ -133,6 +133,10 @@ impl Node {
     /// Takes the marks away by which another manager's test would be refused, and what that left.
     async fn clean(&self) -> Result<()> {
         let kubectl = self.kubectl()?;
+        let of_helm = "-n kubeop-system get deployments -l app.kubernetes.io/managed-by=Helm -o name";
+        if !kubectl.run(of_helm).await?.stdout.is_empty() {
+            absent(&kubectl).await?;
+        }
         for kind in ["validatingwebhookconfiguration/kubeop-admission", "--all apps.platform.kubeop.io -A"] {
             let _ = kubectl.run(&format!("delete --ignore-not-found --wait=false {kind}")).await?;
         }
