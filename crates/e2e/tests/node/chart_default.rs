@@ -126,7 +126,14 @@ async fn api(admin: &Kubectl) -> Result<Api> {
     let token = format!("-n {SYSTEM} exec deployment/kubeop-manager -- kubeop token --role admin");
     let token = admin.stdout(&token).await?;
     let address = format!("-n {SYSTEM} get service kubeop-manager -o jsonpath={{.spec.clusterIP}}");
-    Api::new(&format!("http://{}:8080", admin.stdout(&address).await?), Some(token.trim()))
+    let api = Api::new(&format!("http://{}:8080", admin.stdout(&address).await?), Some(token.trim()))?;
+    // The node's proxy learns of a pod that is ready a moment later.
+    until("the manager behind its Service", PATIENCE, async || {
+        let answer = api.get("/readyz").await?;
+        Ok(Seen::when(answer.status == 200, (), answer.text))
+    })
+    .await?;
+    Ok(api)
 }
 
 /// What was there is there, to the token, and goes on.
