@@ -53,8 +53,9 @@ pub(crate) fn build(module: &Module, located: &Located) -> Result<()> {
         }
     ));
     let start = Instant::now();
+    let pins = module.instead.as_ref().map(|replacement| replacement.prepare(located)).transpose()?;
     for program in missing {
-        install(module, located, program, &staging)?;
+        install(module, located, program, pins.as_deref(), &staging)?;
         let (from, to) = (staging.join(program.name), directory.join(program.name));
         fs::rename(&from, &to).with_context(|| format!("cannot move {} to {}", from.display(), to.display()))?;
     }
@@ -141,24 +142,17 @@ fn gigabytes(bytes: u64) -> f64 {
     f64::from(u32::try_from(bytes / 100_000_000).unwrap_or(u32::MAX)) / 10.0
 }
 
-fn install(module: &Module, located: &Located, program: &Program, staging: &Path) -> Result<()> {
+/// Builds one program, by another `go.mod` than the module's where one is given.
+fn install(module: &Module, located: &Located, program: &Program, pins: Option<&Path>, staging: &Path) -> Result<()> {
     let shown = program.shown();
     let start = Instant::now();
     let stamps = (module.stamps)(located.pins.version.as_deref().unwrap_or_default());
     // A build must not make the machine unusable for what runs beside it.
     let mut command = tied::command(&environment::own_executable()?, Farewell::Term, Path::new("nice"));
     command
-        .args([
-            "-n",
-            "10",
-            "go",
-            "install",
-            "-v",
-            "-trimpath",
-            "-ldflags",
-            format!("-s -w {stamps}").trim_end(),
-            program.package,
-        ])
+        .args(["-n", "10", "go", "install", "-v", "-trimpath", "-ldflags", format!("-s -w {stamps}").trim_end()])
+        .args(pins.map(|pins| format!("-modfile={}", pins.display())))
+        .arg(program.package)
         .current_dir(&located.source)
         .envs([("CGO_ENABLED", "0"), ("GOWORK", "off"), ("GOFLAGS", "-mod=readonly")])
         .env("GOBIN", staging)

@@ -30,6 +30,9 @@ pub(crate) fn read(source: &Path, module: &Module) -> Result<Pins> {
             inputs.push_str(&load(&path)?);
         }
     }
+    if let Some(replacement) = &module.instead {
+        inputs.push_str(&load(&replacement.ours(source))?);
+    }
     parse(&go_mod, &inputs, module.versioned).with_context(|| format!("{}/go.mod", module.folder))
 }
 

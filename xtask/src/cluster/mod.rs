@@ -14,6 +14,7 @@ mod keys;
 mod kubeconfig;
 pub(crate) mod modules;
 pub(crate) mod node;
+mod replace;
 mod run;
 mod up;
 
