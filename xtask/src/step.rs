@@ -1,13 +1,27 @@
 //! One command of a longer run: a heading, the command's own output, the time it took. Ended with everything it started when we are interrupted.
 
-use std::{path::PathBuf, process::Command, sync::mpsc::Receiver, time::Instant};
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::Command,
+    sync::mpsc::Receiver,
+    time::Instant,
+};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::{
     environment, progress,
     supervise::{held::Held, lifeline::Event},
 };
+
+/// A command that runs beside others; its output is kept until it is waited for. Dropped, it is ended.
+pub(crate) struct Beside {
+    title: &'static str,
+    start: Instant,
+    held: Held,
+    output: PathBuf,
+}
 
 /// Runs commands in the workspace.
 pub(crate) struct Runner<'a> {
@@ -39,6 +53,30 @@ impl Runner<'_> {
             bail!("{title}: failed after {} ({status})", progress::since(start));
         }
         progress::note(&progress::since(start));
+        Ok(())
+    }
+    /// Starts a command that others do not wait for, with its output in a file of this folder.
+    pub(crate) fn beside(&self, title: &'static str, command: &Command, folder: &Path) -> Result<Beside> {
+        progress::heading(&format!("{title}: begun beside the next steps"));
+        let output = folder.join(format!("{}.log", title.replace(' ', "-")));
+        let file = fs::create_dir_all(folder).and_then(|()| File::create(&output));
+        let file = file.with_context(|| format!("cannot create {}", output.display()))?;
+        let held = Held::guard_into(&self.executable, command, &file)?;
+        Ok(Beside { title, start: Instant::now(), held, output })
+    }
+
+    /// Waits for such a command, tells what it printed, and fails if it failed.
+    pub(crate) fn join(&self, beside: Beside) -> Result<()> {
+        let Beside { title, start, held, output } = beside;
+        progress::heading(title);
+        let ended = held.finish(self.signals);
+        let said = fs::read(&output).with_context(|| format!("cannot read {}", output.display()))?;
+        eprintln!("{}", String::from_utf8_lossy(&said).trim_end());
+        let status = ended?;
+        if !status.success() {
+            bail!("{title}: failed after {} ({status})", progress::since(start));
+        }
+        progress::note(&format!("{} since it was begun", progress::since(start)));
         Ok(())
     }
 }

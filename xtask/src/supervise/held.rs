@@ -2,6 +2,7 @@
 
 use std::{
     ffi::OsStr,
+    fs::File,
     io::{BufRead as _, BufReader},
     os::unix::process::CommandExt as _,
     path::Path,
@@ -49,6 +50,18 @@ impl Held {
 
     /// Runs a command under `xtask supervise`; its output goes where ours goes.
     pub(crate) fn guard(executable: &Path, command: &Command) -> Result<Self> {
+        Self::spawn(Self::guarded(executable, command))
+    }
+
+    /// The same, with all its output in a file.
+    pub(crate) fn guard_into(executable: &Path, command: &Command, file: &File) -> Result<Self> {
+        let mut guarded = Self::guarded(executable, command);
+        let copy = || file.try_clone().context("cannot share a file");
+        guarded.stdout(copy()?).stderr(copy()?);
+        Self::spawn(guarded)
+    }
+
+    fn guarded(executable: &Path, command: &Command) -> Command {
         let mut guarded = Command::new(executable);
         guarded.args(["supervise", "--"]).arg(command.get_program()).args(command.get_args());
         if let Some(directory) = command.get_current_dir() {
@@ -60,7 +73,7 @@ impl Held {
                 None => guarded.env_remove(name),
             };
         }
-        Self::spawn(guarded)
+        guarded
     }
 
     fn spawn(mut command: Command) -> Result<Self> {

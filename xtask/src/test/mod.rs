@@ -1,4 +1,4 @@
-//! `cargo xtask test`: every check and every test, in order of cost, on a control plane and a PostgreSQL of its own, then on a real node. `.ci/run`
+//! `cargo xtask test`: every check and every test, in order of cost, on a control plane and a PostgreSQL of its own, and beside that on a real node. `.ci/run`
 //! calls exactly this.
 
 mod node;
@@ -81,8 +81,15 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
 
     progress::heading("test cluster and PostgreSQL");
     let services = Services::start(&runner, Programs { binaries, kubeop: &kubeop, tools })?;
-    if !options.node {
+    if options.node {
+        if on_node {
+            node::run(&runner, options, &target, &services, previous.as_ref())?;
+        }
+    } else {
+        // Half of what a node's tests take is waiting for pods.
+        let node = on_node.then(|| node::beside(&runner, &services)).transpose()?;
         runner.run("tests", &services.with_environment(test_command(options, &target)?))?;
+        node.map(|node| runner.join(node)).transpose()?;
     }
     if environment::program("cargo-nextest").is_some() && options.filter.is_none() && !options.node {
         // nextest runs everything but these.
@@ -90,9 +97,6 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
             "documentation tests",
             &services.with_environment(target.cargo(&["test"], &["--workspace", "--doc"])?),
         )?;
-    }
-    if on_node {
-        node::run(&runner, options, &target, &services, previous.as_ref())?;
     }
     drop(services);
 
@@ -215,6 +219,8 @@ impl<'a> Services<'a> {
             .env("KUBEOP_TEST_KUBECTL", &self.programs.binaries.kubectl)
             .env("KUBEOP_TEST_CLUSTER_BIN", &self.programs.binaries.directory)
             .env("KUBEOP_TEST_XTASK", &self.runner.executable)
+            // An error tells what went on by its words; the frames of its making bury them.
+            .env("RUST_LIB_BACKTRACE", "0")
             .envs(self.programs.tools.helm.iter().map(|helm| ("KUBEOP_TEST_HELM", helm)))
             .envs(self.programs.tools.cert_manager.iter().map(|program| ("KUBEOP_TEST_CERT_MANAGER", program)))
             .envs(self.programs.tools.postgres.iter().map(|tools| ("KUBEOP_TEST_POSTGRES_TOOLS", tools)));

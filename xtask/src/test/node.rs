@@ -16,7 +16,7 @@ use crate::{
     image::{self, Profile, Request, Variant, target::Target},
     oci::layout::Layout,
     progress,
-    step::Runner,
+    step::{Beside, Runner},
     supervise::{held::Held, workdir},
 };
 
@@ -42,6 +42,13 @@ pub(super) fn possible() -> Result<bool> {
 /// Builds what takes long the first time.
 pub(super) fn prepare() -> Result<()> {
     programs::Programs::resolve().map(drop)
+}
+
+/// Starts `cargo xtask test --node` with the services of this run.
+pub(super) fn beside(runner: &Runner<'_>, services: &Services<'_>) -> Result<Beside> {
+    let mut command = Command::new(&runner.executable);
+    command.args(["test", "--node"]).current_dir(environment::workspace_root()?);
+    runner.beside("tests on a node", &services.with_environment(command), &image::target::root()?.join("log"))
 }
 
 /// Starts the cluster, pushes the image, runs the tests.
@@ -83,12 +90,7 @@ pub(super) fn run(
 
     let facts = workdir::base()?.join(format!("cluster-{name}")).join("node.json");
     let mut command = target.cargo(&["test"], &["--workspace", "--test", "node"])?;
-    command.args(options.filter.as_deref().filter(|_| options.node)).args([
-        "--",
-        "--ignored",
-        "--test-threads=1",
-        "--show-output",
-    ]);
+    command.args(&options.filter).args(["--", "--ignored", "--test-threads=1"]).args(&options.extra);
     command
         .env("KUBEOP_TEST_NODE", facts)
         .env("KUBEOP_TEST_NODE_NAME", &name)
