@@ -16,6 +16,7 @@ pub mod helm;
 pub mod inventory;
 pub mod kubectl;
 pub mod kubeop;
+pub mod leftovers;
 pub mod node;
 pub mod postgres;
 pub mod process;

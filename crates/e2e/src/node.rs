@@ -9,6 +9,7 @@ use crate::environment;
 use crate::folder::Folder;
 use crate::kubectl::Kubectl;
 use crate::kubeop::{Kubeop, Setup};
+use crate::leftovers;
 use crate::scenario;
 use crate::wait::{Seen, until};
 use anyhow::{Context, Result, bail, ensure};
@@ -40,7 +41,7 @@ impl Node {
         let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let facts = serde_json::from_str(&text).with_context(|| format!("{} is no JSON", path.display()))?;
         let node = Self { facts, image: environment::node_image()?, _alone: alone };
-        node.clean().await?;
+        leftovers::remove(&node.kubectl()?).await?;
         Ok(node)
     }
 
@@ -128,30 +129,6 @@ impl Node {
         let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5)).build()?;
         let answer = client.get(url).header("host", host).send().await?;
         Ok((answer.status().as_u16(), answer.text().await?))
-    }
-
-    /// Takes the marks away by which another manager's test would be refused, and what that left.
-    async fn clean(&self) -> Result<()> {
-        let kubectl = self.kubectl()?;
-        let of_helm = "-n kubeop-system get deployments -l app.kubernetes.io/managed-by=Helm -o name";
-        if !kubectl.run(of_helm).await?.stdout.is_empty() {
-            absent(&kubectl).await?;
-        }
-        for kind in ["validatingwebhookconfiguration/kubeop-admission", "--all apps.platform.kubeop.io -A"] {
-            let _ = kubectl.run(&format!("delete --ignore-not-found --wait=false {kind}")).await?;
-        }
-        for kind in ["projects", "tenants"] {
-            let left = kubectl.run(&format!("get {kind}.platform.kubeop.io -o name")).await?;
-            for name in left.stdout.lines() {
-                // Nobody may be there to do what the finalizer waits for.
-                let _ = kubectl.run(&format!("delete --wait=false {name}")).await?;
-                let patch = r#"{"metadata":{"finalizers":null}}"#;
-                let _ = kubectl.run_with(&["patch", name, "--type=merge", "-p", patch], None).await?;
-            }
-        }
-        let _ = kubectl.run("delete namespaces -l app.kubeop.io/project-id --wait=true").await?;
-        let _ = kubectl.run("annotate namespace kubeop-system kubeop-access app.kubeop.io/instance-").await?;
-        Ok(())
     }
 }
 
@@ -276,23 +253,4 @@ pub async fn serve(address: &str) -> Result<String> {
     let bound = listener.local_addr()?.to_string();
     tokio::spawn(async move { while listener.accept().await.is_ok() {} });
     Ok(bound)
-}
-
-/// Removes what a failed test left of an installation, so that an inventory begins without one.
-pub async fn absent(kubectl: &Kubectl) -> Result<()> {
-    let kinds = [
-        "deployments,services -n kubeop-system",
-        "validatingadmissionpolicies",
-        "validatingadmissionpolicybindings",
-        "validatingwebhookconfigurations",
-        "clusterrolebindings",
-        "clusterroles",
-        "customresourcedefinitions",
-        "priorityclasses",
-        "namespaces",
-    ];
-    for kind in kinds {
-        let _ = kubectl.run(&format!("delete {kind} -l app.kubernetes.io/part-of=kubeop --wait=true")).await?;
-    }
-    Ok(())
 }

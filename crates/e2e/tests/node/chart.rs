@@ -1,7 +1,8 @@
 //! The chart with stock helm: installed over PostgreSQL, asked while it is upgraded, rolled back, uninstalled (`chart.sh`).
 
 use anyhow::{Context, Result, ensure};
-use e2e::node::{self, Node};
+use e2e::leftovers;
+use e2e::node::Node;
 use e2e::postgres::Database;
 use e2e::process;
 use e2e::proxy::Proxy;
@@ -15,7 +16,6 @@ use tokio::process::Command;
 #[ignore = "needs a node: cargo xtask test starts one"]
 async fn the_chart_lives_a_whole_life_on_a_node() -> Result<()> {
     let node = Node::take().await?;
-    node::absent(&node.kubectl()?).await?;
     let helm = Helm::find(None)?.context("helm is needed beside a node")?;
     // The manager's pod reaches the test's PostgreSQL through an address that the node has on this machine.
     let database = Database::create().await?;
@@ -39,6 +39,6 @@ async fn the_chart_lives_a_whole_life_on_a_node() -> Result<()> {
     let shown = format!("{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     ensure!(output.status.success(), "chart.sh failed:\n{}", process::tail(&shown, 80));
     println!("{}", process::tail(&shown, 40));
-    node::absent(&node.kubectl()?).await?;
+    leftovers::remove(&node.kubectl()?).await?;
     database.drop_it().await
 }

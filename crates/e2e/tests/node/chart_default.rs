@@ -7,6 +7,7 @@ use e2e::environment::{self, repository};
 use e2e::folder::Folder;
 use e2e::helm::{Helm, chart};
 use e2e::kubectl::Kubectl;
+use e2e::leftovers;
 use e2e::node::{self, Node, PATIENCE};
 use e2e::reviews::Reviews;
 use e2e::scenario;
@@ -24,7 +25,6 @@ const USER: u32 = 65_532;
 async fn the_default_is_upgraded_from_the_release_before() -> Result<()> {
     let node = Node::take().await?;
     let admin = node.kubectl()?;
-    node::absent(&admin).await?;
     let helm = Helm::find(Some(&node.kubeconfig()?))?.context("helm is needed beside a node")?;
     let volume = Folder::new("volume")?;
     for object in storage(&node, volume.path())? {
@@ -51,6 +51,7 @@ async fn the_default_is_upgraded_from_the_release_before() -> Result<()> {
     upgrade(&helm, &admin, node.image()).await?;
     works(&api, &cluster, &home).await?;
     // How the release before ends its pods is its own; from this one on no review fails.
+    old_pods_are_gone(&admin).await?;
     let reviews = Reviews::start(&node.api_server()?, &home.namespace).await?;
     upgrade(&helm, &admin, &node.next_image()).await?;
     old_pods_are_gone(&admin).await?;
@@ -69,7 +70,7 @@ async fn the_default_is_upgraded_from_the_release_before() -> Result<()> {
     ensure!(admin.exists(&claim).await?, "the data went with the release");
     admin.stdout(&format!("delete {claim}")).await?;
     admin.stdout("delete persistentvolume,storageclass -l example.com/test=volume").await?;
-    node::absent(&admin).await
+    leftovers::remove(&admin).await
 }
 
 /// A storage class that is the default, and a folder of this machine as the only volume of it.

@@ -33,7 +33,6 @@ const KINDS: [&str; 12] = [
 async fn what_was_installed_runs_restricted_and_goes_without_a_trace() -> Result<()> {
     let node = Node::take().await?;
     let admin = node.kubectl()?;
-    node::absent(&admin).await?;
     let before = inventory(&admin).await?;
     let platform = node.platform().await?;
 
