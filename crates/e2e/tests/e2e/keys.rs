@@ -81,8 +81,12 @@ impl Site {
     async fn execute(&self, sql: &str) -> Result<()> {
         let sql = AssertSqlSafe(sql.to_owned());
         match self.look().await? {
-            Look::Pg(mut connection) => connection.execute(sql).await.map(|_| ())?,
-            Look::Sqlite(mut connection) => connection.execute(sql).await.map(|_| ())?,
+            Look::Pg(mut connection) => connection.execute(sql).await.map(drop)?,
+            Look::Sqlite(mut connection) => {
+                connection.execute(sql).await?;
+                // The last connection brings the log into the file: now, not some time after it is dropped.
+                connection.close().await?;
+            }
         }
         Ok(())
     }

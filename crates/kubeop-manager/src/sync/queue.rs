@@ -29,6 +29,8 @@ const PAGE: u32 = 256;
 const LOW: usize = 64;
 /// Outcomes recorded at once.
 const BATCH: usize = 128;
+/// Attempts without an answer that are not told of an object: longer than a cluster that refuses connections takes to be found out.
+const UNHEARD: i64 = 3;
 /// How soon a change that another replica committed is noticed.
 const POLL: Duration = Duration::from_millis(500);
 /// How long the database is left alone that did not do what it was asked for.
@@ -215,10 +217,11 @@ impl Queue<'_> {
                     Ok(_) => {}
                     Err(error) => {
                         tracing::info!(cluster = %self.id, kind = row.kind.as_str(), name = %row.name, error = %error.chain(), "failed to bring an object to its cluster");
+                        let trouble = trouble(error);
                         let failure = Failure {
                             version: row.wanted,
-                            error: worker::reason(error),
-                            next_attempt_at: next_attempt(now, row, trouble(error)),
+                            error: says_something(row, trouble).then(|| worker::reason(error)),
+                            next_attempt_at: next_attempt(now, row, trouble),
                         };
                         let _ = cluster_object::fail(&mut tx.conn(), row.key(), &failure).await?;
                     }
@@ -245,6 +248,12 @@ fn word(outcome: &Result<Outcome>) -> &'static str {
         Ok(Outcome::Gone) => "gone",
         Err(_) => "failed",
     }
+}
+
+/// Whether a failure is told of the object. A request without an answer says nothing of it: the cluster is asked whether it is there (`doubt`), and
+/// what was met on the way is told of the object only if its requests go on like that.
+fn says_something(row: &ClusterObject, trouble: Option<Trouble>) -> bool {
+    trouble != Some(Trouble::Silent) || row.attempts >= UNHEARD
 }
 
 /// 1 s, growing to 5 min, spread by the entity's id: doubling for what is the object's own fault, more slowly for what is the cluster's, whose
@@ -283,6 +292,14 @@ mod tests {
             observed_uid: None,
             observed_at: None,
         }
+    }
+
+    #[test]
+    fn a_request_without_an_answer_is_not_told_of_the_object_at_once() {
+        let told = |attempts, trouble| says_something(&row(attempts), trouble);
+        assert!(told(0, None) && told(0, Some(Trouble::Busy)));
+        assert!(!told(0, Some(Trouble::Silent)) && !told(2, Some(Trouble::Silent)));
+        assert!(told(3, Some(Trouble::Silent)), "nobody would ever learn why it does not come");
     }
 
     /// In a storm that turned every second request away the last objects came minutes after it.

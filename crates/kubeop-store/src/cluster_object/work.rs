@@ -96,8 +96,8 @@ pub async fn settle_many(c: &mut Conn<'_>, cluster_id: ClusterId, settled: &[Set
 pub struct Failure<'a> {
     /// The version that was tried.
     pub version: i64,
-    /// What went wrong, for the user.
-    pub error: &'a str,
+    /// What went wrong, for the user; `None` leaves what is known.
+    pub error: Option<&'a str>,
     /// When to try again.
     pub next_attempt_at: Timestamp,
 }
@@ -105,7 +105,7 @@ pub struct Failure<'a> {
 /// Notes a failed attempt. A row that was marked meanwhile stays due now, and only remembers the error; `false` then, or if it is gone.
 pub async fn fail(c: &mut Conn<'_>, key: Key, failure: &Failure<'_>) -> Result<bool> {
     let q = sql!(
-        "UPDATE cluster_object SET last_error = $5, attempts = CASE WHEN wanted = $4 THEN attempts + 1 ELSE attempts END, \
+        "UPDATE cluster_object SET last_error = COALESCE($5, last_error), attempts = CASE WHEN wanted = $4 THEN attempts + 1 ELSE attempts END, \
          next_attempt_at = CASE WHEN wanted = $4 THEN $6 ELSE next_attempt_at END \
          WHERE cluster_id = $1 AND kind = $2 AND entity_id = $3 RETURNING wanted"
     );
@@ -114,7 +114,7 @@ pub async fn fail(c: &mut Conn<'_>, key: Key, failure: &Failure<'_>) -> Result<b
         .bind(key.kind.as_str())
         .bind(key.entity_id)
         .bind(failure.version)
-        .bind(clean(failure.error, 2000))
+        .bind(failure.error.map(|error| clean(error, 2000)))
         .bind(Ts::from(failure.next_attempt_at))
         .fetch_optional(x)
         .await)?;

@@ -62,7 +62,7 @@ both! {
         let mut tx = store.begin().await.unwrap();
         let c = &mut tx.conn();
         object::mark(c, &mark(app(1)), at(1)).await.unwrap();
-        let failure = Failure { version: 1, error: "no", next_attempt_at: at(2) };
+        let failure = Failure { version: 1, error: Some("no"), next_attempt_at: at(2) };
         assert!(object::fail(c, app(1), &failure).await.unwrap());
         let rendered = object::get(c, app(1)).await.unwrap().unwrap().wanted;
         object::mark(c, &mark(app(1)), at(3)).await.unwrap();
@@ -95,13 +95,15 @@ both! {
         let mut tx = store.begin().await.unwrap();
         let c = &mut tx.conn();
         object::mark(c, &mark(app(1)), at(1)).await.unwrap();
-        let failure = Failure { version: 1, error: "refused\0", next_attempt_at: at(60) };
+        let failure = Failure { version: 1, error: Some("refused\0"), next_attempt_at: at(60) };
         assert!(object::fail(c, app(1), &failure).await.unwrap());
         let row = object::get(c, app(1)).await.unwrap().unwrap();
         assert_eq!((row.attempts, row.next_attempt_at, row.last_error.as_deref()), (1, at(60), Some("refused")));
         assert_eq!(due(c, 59).await, Vec::<u128>::new());
-        assert!(object::fail(c, app(1), &Failure { next_attempt_at: at(90), ..failure }).await.unwrap());
-        assert_eq!(object::get(c, app(1)).await.unwrap().unwrap().attempts, 2);
+        let untold = Failure { error: None, next_attempt_at: at(90), ..failure };
+        assert!(object::fail(c, app(1), &untold).await.unwrap());
+        let row = object::get(c, app(1)).await.unwrap().unwrap();
+        assert_eq!((row.attempts, row.last_error.as_deref()), (2, Some("refused")), "what is known stays");
         object::mark(c, &mark(app(1)), at(61)).await.unwrap();
         assert!(!object::fail(c, app(1), &Failure { next_attempt_at: at(900), ..failure }).await.unwrap());
         let row = object::get(c, app(1)).await.unwrap().unwrap();
@@ -115,7 +117,7 @@ both! {
         let c = &mut tx.conn();
         for n in 1..=3 {
             object::mark(c, &mark(app(n)), at(1)).await.unwrap();
-            let failure = Failure { version: 1, error: "x", next_attempt_at: at(500) };
+            let failure = Failure { version: 1, error: Some("x"), next_attempt_at: at(500) };
             object::fail(c, app(n), &failure).await.unwrap();
         }
         settle(c, app(3), 1, "u").await.unwrap();
