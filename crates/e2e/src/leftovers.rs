@@ -37,8 +37,8 @@ pub async fn remove(kubectl: &Kubectl) -> Result<()> {
 async fn release(kubectl: &Kubectl) -> Result<()> {
     let kinds = kubectl.stdout("api-resources --api-group=platform.kubeop.io -o name").await?;
     for kind in kinds.lines() {
-        let path = "jsonpath={range .items[*]}{.metadata.namespace} {.metadata.name}{\"\\n\"}{end}";
-        let found = kubectl.run_with(&["get", kind, "-A", "-o", path], None).await?;
+        let listed = "jsonpath={range .items[*]}{.metadata.namespace} {.metadata.name}{\"\\n\"}{end}";
+        let found = kubectl.run_with(&["get", kind, "-A", "-o", listed], None).await?;
         ensure!(found.ok, "{kind}: {}", found.stderr);
         for (namespace, name) in found.stdout.lines().filter_map(|line| line.split_once(' ')) {
             let mut patch = vec!["patch", kind, name, "--type=merge", "-p", r#"{"metadata":{"finalizers":null}}"#];

@@ -1,5 +1,5 @@
 //! What the chart does by itself, everything with SQLite on a volume: installed as the release before, used, upgraded while reviews are asked for,
-//! restarted, uninstalled.
+//! rolled back, upgraded again, restarted, uninstalled.
 
 use anyhow::{Context, Result, ensure};
 use e2e::api::Api;
@@ -57,6 +57,13 @@ async fn the_default_is_upgraded_from_the_release_before() -> Result<()> {
     old_pods_are_gone(&admin).await?;
     reviews.all_answered("an upgrade by Helm").await?;
     works(&api, &cluster, &home).await?;
+
+    // Back to the release before, which is content with this one's database, and forward again.
+    helm.stdout(&format!("rollback kubeop 1 --namespace {SYSTEM} --force-conflicts --wait --timeout 110s")).await?;
+    runs(&admin, &image).await?;
+    works(&api, &cluster, &home).await?;
+    upgrade(&helm, &admin, node.image()).await?;
+    works(&api, &cluster, &home).await?;
     admin.stdout(&format!("-n {SYSTEM} delete pods -l app.kubernetes.io/component=manager --wait=true")).await?;
     node::rolled_out(&admin, SYSTEM, "kubeop-manager").await?;
     works(&api, &cluster, &home).await?;
@@ -97,9 +104,14 @@ fn storage(node: &Node, folder: &Path) -> Result<[Value; 2]> {
 /// Upgrades to this release's chart with an image.
 async fn upgrade(helm: &Helm, admin: &Kubectl, image: &str) -> Result<()> {
     helm.stdout(&format!("upgrade kubeop {}", release(&chart(), image)?)).await?;
+    runs(admin, image).await
+}
+
+/// All three roles are of this image.
+async fn runs(admin: &Kubectl, image: &str) -> Result<()> {
     let images = "-o jsonpath={.items[*].spec.template.spec.containers[0].image}";
     let images = admin.stdout(&format!("-n {SYSTEM} get deployments {images}")).await?;
-    ensure!(images.split_whitespace().eq([image; 3]), "not upgraded to {image}: {images}");
+    ensure!(images.split_whitespace().eq([image; 3]), "not of {image}: {images}");
     Ok(())
 }
 
