@@ -74,12 +74,14 @@ impl Kubectl {
         Ok(Ran { ok: output.status.success(), stdout: text(&output.stdout), stderr: text(&output.stderr) })
     }
 
-    /// A forward from a port of this host, chosen by kubectl, to one of a pod or Service; it lasts as long as the child.
+    /// A forward from a port of this host, chosen by kubectl, to one of a pod or Service (`-n NAMESPACE pod/NAME`); it lasts as long as the child.
     pub async fn port_forward(&self, target: &str, port: u16) -> Result<(Child, u16)> {
         let mut child = Command::new(&self.program)
             .arg("--kubeconfig")
             .arg(&self.kubeconfig)
-            .args(["port-forward", target, &format!(":{port}")])
+            .arg("port-forward")
+            .args(target.split_whitespace())
+            .arg(format!(":{port}"))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .kill_on_drop(true)

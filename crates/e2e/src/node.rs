@@ -238,11 +238,11 @@ pub async fn running(kubectl: &Kubectl, namespace: &str, name: &str) -> Result<(
     .await
 }
 
-/// What a GET through `kubectl port-forward` gives.
-pub async fn forwarded(kubectl: &Kubectl, target: &str, port: u16) -> Result<String> {
+/// What a GET of a path through `kubectl port-forward` gives.
+pub async fn forwarded(kubectl: &Kubectl, target: &str, port: u16, path: &str) -> Result<String> {
     let (mut child, local) = kubectl.port_forward(target, port).await?;
     let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build()?;
-    let body = client.get(format!("http://127.0.0.1:{local}/")).send().await?.text().await?;
+    let body = client.get(format!("http://127.0.0.1:{local}{path}")).send().await?.text().await?;
     child.kill().await.context("cannot end kubectl")?;
     Ok(body)
 }

@@ -8,7 +8,7 @@ use e2e::node::{self, Node, PATIENCE, Platform};
 use e2e::reviews::Reviews;
 use e2e::scenario;
 use e2e::wait::{Seen, until};
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use kubeop_cluster::certificate::{CA_LIFE, LEAF_LIFE, Pair, make_ca, make_leaf};
 use kubeop_core::clock::{Clock, SystemClock};
 use secrecy::ExposeSecret;
@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 const SYSTEM: &str = "kubeop-system";
 const SECRET: &str = "kubeop-admission-tls";
+const EXPIRY: &str = "kubeop_admission_certificate_expiry_timestamp_seconds ";
 const NAMES: [&str; 2] = ["kubeop-admission.kubeop-system.svc", "kubeop-admission.kubeop-system.svc.cluster.local"];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -78,9 +79,25 @@ async fn renewed(node: &Node, admin: &Kubectl, namespace: &str) -> Result<()> {
         ))
     })
     .await?;
-    // Long enough for both pods to serve it.
-    tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+    served_until(admin, now + LEAF_LIFE / 2).await?;
     reviews.all_answered("a renewal").await
+}
+
+/// Waits until both pods serve a certificate that is valid at this time.
+async fn served_until(admin: &Kubectl, time: Timestamp) -> Result<()> {
+    until("both pods serve the new leaf", PATIENCE, async || {
+        let pods =
+            admin.stdout(&format!("-n {SYSTEM} get pods -l app.kubernetes.io/component=admission -o name")).await?;
+        let mut served = Vec::new();
+        for pod in pods.lines() {
+            let metrics = node::forwarded(admin, &format!("-n {SYSTEM} {pod}"), 9090, "/metrics").await?;
+            let expiry = metrics.lines().find_map(|line| line.strip_prefix(EXPIRY)?.trim().parse::<i64>().ok());
+            served.push(expiry.with_context(|| format!("{pod} tells no expiry:\n{metrics}"))?);
+        }
+        let done = served.len() == 2 && served.iter().all(|expiry| *expiry > time.as_second());
+        Ok(Seen::when(done, (), format!("certificates that expire at {served:?}")))
+    })
+    .await
 }
 
 /// Puts a CA with its leaf in place of the one in force, as if it had been there all the while.

@@ -48,21 +48,24 @@ async fn the_default_is_upgraded_from_the_release_before() -> Result<()> {
     let data = std::fs::metadata(volume.path().join("kubeop/kubeop.db")).context("the database on the volume")?;
     ensure!(data.uid() == USER && data.gid() == USER, "the database is of {}:{}", data.uid(), data.gid());
 
-    upgrade(&helm, &admin, node.image()).await?;
+    upgrade(&helm, &admin, node.image(), "").await?;
     works(&api, &cluster, &home).await?;
     // How the release before ends its pods is its own; from this one on no review fails.
     old_pods_are_gone(&admin).await?;
     let reviews = Reviews::start(&node.api_server()?, &home.namespace).await?;
-    upgrade(&helm, &admin, &node.next_image()).await?;
+    upgrade(&helm, &admin, &node.next_image(), "").await?;
     old_pods_are_gone(&admin).await?;
     reviews.all_answered("an upgrade by Helm").await?;
     works(&api, &cluster, &home).await?;
 
-    // Back to the release before, which is content with this one's database, and forward again.
-    helm.stdout(&format!("rollback kubeop 1 --namespace {SYSTEM} --force-conflicts --wait --timeout 110s")).await?;
+    // Back to the release before, which is content with this one's database and takes an object of Helm's for its own, and forward again.
+    let forced = "--force-conflicts";
+    helm.stdout(&format!("rollback kubeop 1 --namespace {SYSTEM} {forced} --wait --timeout 110s")).await?;
     runs(&admin, &image).await?;
     works(&api, &cluster, &home).await?;
-    upgrade(&helm, &admin, node.image()).await?;
+    upgrade(&helm, &admin, node.image(), forced).await?;
+    works(&api, &cluster, &home).await?;
+    upgrade(&helm, &admin, &node.next_image(), "").await?;
     works(&api, &cluster, &home).await?;
     admin.stdout(&format!("-n {SYSTEM} delete pods -l app.kubernetes.io/component=manager --wait=true")).await?;
     node::rolled_out(&admin, SYSTEM, "kubeop-manager").await?;
@@ -102,8 +105,8 @@ fn storage(node: &Node, folder: &Path) -> Result<[Value; 2]> {
 }
 
 /// Upgrades to this release's chart with an image.
-async fn upgrade(helm: &Helm, admin: &Kubectl, image: &str) -> Result<()> {
-    helm.stdout(&format!("upgrade kubeop {}", release(&chart(), image)?)).await?;
+async fn upgrade(helm: &Helm, admin: &Kubectl, image: &str, with: &str) -> Result<()> {
+    helm.stdout(&format!("upgrade kubeop {} {with}", release(&chart(), image)?)).await?;
     runs(admin, image).await
 }
 

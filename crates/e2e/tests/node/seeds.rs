@@ -64,7 +64,7 @@ async fn a_tenant_works(kubectl: &Kubectl) -> Result<()> {
         Ok(Seen::when(logs.contains("GET / "), (), logs))
     })
     .await?;
-    let body = node::forwarded(kubectl, "service/web", 80).await?;
+    let body = node::forwarded(kubectl, "service/web", 80, "/").await?;
     ensure!(body.contains("Welcome to nginx!"), "port-forward gave {body:?}");
     // The walkthrough itself deployed `probe` with this kind of kubeconfig.
     until("a tenant's own deployment", PATIENCE, async || {
