@@ -72,6 +72,11 @@ impl Node {
         std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
     }
 
+    /// The same for a pod.
+    pub fn kubeconfig_inside(&self) -> Result<String> {
+        Ok(self.kubeconfig_text()?.replace(self.fact("/server")?, "https://kubernetes.default.svc"))
+    }
+
     /// kubectl as cluster administrator.
     pub fn kubectl(&self) -> Result<Kubectl> {
         Kubectl::new(&self.kubeconfig()?)
@@ -180,6 +185,21 @@ async fn gone(api: &Api, path: &str) -> Result<()> {
     .await
 }
 
+/// The API of a manager in the cluster as administrator, at the address of its Service, with a token of its own.
+pub async fn api_inside(admin: &Kubectl) -> Result<Api> {
+    let system = "-n kubeop-system";
+    let token = admin.stdout(&format!("{system} exec deployment/kubeop-manager -- kubeop token --role admin")).await?;
+    let address = format!("{system} get service kubeop-manager -o jsonpath={{.spec.clusterIP}}");
+    let api = Api::new(&format!("http://{}:8080", admin.stdout(&address).await?), Some(token.trim()))?;
+    // The node's proxy learns of a pod that is ready a moment later.
+    until("the manager behind its Service", PATIENCE, async || {
+        let answer = api.get("/readyz").await?;
+        Ok(Seen::when(answer.status == 200, (), answer.text))
+    })
+    .await?;
+    Ok(api)
+}
+
 /// Waits until operator and admission answer from their pods.
 pub async fn ready(api: &Api, cluster: &str) -> Result<()> {
     until("the cluster ready", PATIENCE, async || {
@@ -199,6 +219,18 @@ pub async fn rolled_out(kubectl: &Kubectl, namespace: &str, name: &str) -> Resul
         let done = current
             && [of("/status/updatedReplicas"), of("/status/readyReplicas"), of("/status/replicas")] == [wanted; 3];
         Ok(Seen::when(done, (), found.pointer("/status").map(ToString::to_string).unwrap_or_default()))
+    })
+    .await
+}
+
+/// Waits until a role of ours has rolled out and the last of its old pods, which serves on for a while after it was told to stop, is gone.
+pub async fn replaced(kubectl: &Kubectl, role: &str) -> Result<()> {
+    rolled_out(kubectl, "kubeop-system", &format!("kubeop-{role}")).await?;
+    until(&format!("the old pods of {role} gone"), PATIENCE, async || {
+        let pods = kubectl.json(&format!("-n kubeop-system get pods -l app.kubernetes.io/component={role}")).await?;
+        let pods = pods["items"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let ending = pods.iter().filter(|pod| pod["metadata"]["deletionTimestamp"].is_string()).count();
+        Ok(Seen::when(ending == 0, (), format!("{ending} of {} pods are ending", pods.len())))
     })
     .await
 }

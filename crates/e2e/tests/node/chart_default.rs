@@ -39,9 +39,8 @@ async fn the_default_is_upgraded_from_the_release_before() -> Result<()> {
     helm.stdout(&format!("install kubeop {}", release(&before, &image)?)).await?;
 
     // At work: the cluster that it runs in is registered with it.
-    let api = api(&admin).await?;
-    let kubeconfig = node.kubeconfig_text()?.replace(node.fact("/server")?, "https://kubernetes.default.svc");
-    let cluster = scenario::register(&api, "own", &kubeconfig).await?;
+    let api = node::api_inside(&admin).await?;
+    let cluster = scenario::register(&api, "own", &node.kubeconfig_inside()?).await?;
     node::ready(&api, &cluster).await?;
     let home = scenario::home(&api, &cluster, "kept").await?;
     api.put("/v1/platform/policy", &json!({"imageAllowlist": ["docker.io"]})).await?.expect(200)?;
@@ -51,10 +50,10 @@ async fn the_default_is_upgraded_from_the_release_before() -> Result<()> {
     upgrade(&helm, &admin, node.image(), "").await?;
     works(&api, &cluster, &home).await?;
     // How the release before ends its pods is its own; from this one on no review fails.
-    old_pods_are_gone(&admin).await?;
+    node::replaced(&admin, "admission").await?;
     let reviews = Reviews::start(&node.api_server()?, &home.namespace).await?;
     upgrade(&helm, &admin, &node.next_image(), "").await?;
-    old_pods_are_gone(&admin).await?;
+    node::replaced(&admin, "admission").await?;
     reviews.all_answered("an upgrade by Helm").await?;
     works(&api, &cluster, &home).await?;
 
@@ -118,16 +117,6 @@ async fn runs(admin: &Kubectl, image: &str) -> Result<()> {
     Ok(())
 }
 
-/// The last of the old pods serves on for a while after it was told to stop: waits for its end.
-async fn old_pods_are_gone(admin: &Kubectl) -> Result<()> {
-    until("the old pods are gone", PATIENCE, async || {
-        let pods =
-            admin.stdout(&format!("-n {SYSTEM} get pods -l app.kubernetes.io/component=admission -o name")).await?;
-        Ok(Seen::when(pods.lines().count() == 2, (), pods))
-    })
-    .await
-}
-
 /// helm's words for a chart with an image.
 fn release(chart: &Path, image: &str) -> Result<String> {
     let (repository, tag) = image.rsplit_once(':').context("the image has no tag")?;
@@ -135,21 +124,6 @@ fn release(chart: &Path, image: &str) -> Result<String> {
         "{} --namespace {SYSTEM} --set image.repository={repository} --set image.tag={tag} --wait --timeout 110s",
         chart.display()
     ))
-}
-
-/// The API as administrator, at the address of its Service, with a token of the manager's own.
-async fn api(admin: &Kubectl) -> Result<Api> {
-    let token = format!("-n {SYSTEM} exec deployment/kubeop-manager -- kubeop token --role admin");
-    let token = admin.stdout(&token).await?;
-    let address = format!("-n {SYSTEM} get service kubeop-manager -o jsonpath={{.spec.clusterIP}}");
-    let api = Api::new(&format!("http://{}:8080", admin.stdout(&address).await?), Some(token.trim()))?;
-    // The node's proxy learns of a pod that is ready a moment later.
-    until("the manager behind its Service", PATIENCE, async || {
-        let answer = api.get("/readyz").await?;
-        Ok(Seen::when(answer.status == 200, (), answer.text))
-    })
-    .await?;
-    Ok(api)
 }
 
 /// What was there is there, to the token, and goes on.

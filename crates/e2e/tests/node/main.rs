@@ -7,6 +7,7 @@ mod chart_default;
 mod faults;
 mod hosts;
 mod images;
+mod manifests;
 mod metrics;
 mod packets;
 mod seeds;
