@@ -34,7 +34,7 @@ pub async fn uninstall(client: &Client, items: &[Item]) -> Result<Vec<String>> {
         unmark(client, ACCESS_NAMESPACE).await?;
         return Ok(vec![format!("what belongs to the Helm release of {deployment}")]);
     }
-    let mut stays = Vec::new();
+    let (mut stays, mut going) = (Vec::new(), Vec::new());
     for item in items.iter().rev() {
         let (kind, object) = (kind(&item.object)?, &item.object);
         let what = describe(&kind, object);
@@ -64,10 +64,17 @@ pub async fn uninstall(client: &Client, items: &[Item]) -> Result<Vec<String>> {
             Err(error) if is_gone(&error) => {}
             other => drop(other.doing(format_args!("removing {what}"))?),
         }
+        if kind.kind == NAMESPACE {
+            going.push(object.name_any());
+        }
     }
     former(client).await?;
     // Now that the operator has no right to it any more.
     cluster_dns::withdraw(client).await?;
+    // Namespaces take a while to go; the cluster is nobody's from now on.
+    for namespace in going {
+        unmark(client, &namespace).await?;
+    }
     Ok(stays)
 }
 

@@ -78,6 +78,12 @@ async fn uninstalling_takes_no_namespace_with_objects_of_others() -> Result<()> 
         "involvedObject": {"kind": "Pod", "namespace": "kubeop-system", "name": "gone"}, "reason": "Gone", "type": "Normal",
     });
     ensure!(kubectl.create(&event).await?.ok, "an Event by kubectl");
+    let other = Setup::new("manager").start().await?;
+    api.delete(&format!("/v1/clusters/{cluster}?uninstall=true")).await?.expect(204)?;
+    // Nobody's from then on, though its namespaces are still going: another manager may have it.
+    let (api, kubeconfig) = (other.api(None)?, plane.kubeconfig_text()?);
+    let cluster = scenario::register(&api, "without", &kubeconfig).await?;
+    scenario::phase(&api, &format!("/v1/clusters/{cluster}"), "Ready").await?;
     api.delete(&format!("/v1/clusters/{cluster}?uninstall=true")).await?.expect(204)?;
     gone(&server).await
 }
