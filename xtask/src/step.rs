@@ -55,6 +55,7 @@ impl Runner<'_> {
         progress::note(&progress::since(start));
         Ok(())
     }
+
     /// Starts a command that others do not wait for, with its output in a file of this folder.
     pub(crate) fn beside(&self, title: &'static str, command: &Command, folder: &Path) -> Result<Beside> {
         progress::heading(&format!("{title}: begun beside the next steps"));
