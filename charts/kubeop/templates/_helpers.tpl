@@ -6,10 +6,25 @@
 {{- if not (or .Values.manager.enabled .Values.operator.enabled .Values.admission.enabled) -}}
 {{- fail "nothing is enabled: set manager.enabled, operator.enabled or admission.enabled" -}}
 {{- end -}}
+{{- if and .Values.admission.certManager.enabled (not (and .Values.operator.enabled .Values.admission.enabled)) -}}
+{{- fail "admission.certManager.enabled needs operator.enabled and admission.enabled: another operator would make certificates too" -}}
+{{- end -}}
+{{- if and .Values.operator.mocks (not .Values.operator.enabled) -}}
+{{- fail "operator.mocks needs operator.enabled" -}}
+{{- end -}}
 {{- if .Values.manager.enabled -}}
 {{- $database := .Values.manager.database -}}
 {{- if and (eq $database.type "sqlite") (gt (int .Values.manager.replicas) 1) -}}
 {{- fail (printf "manager.replicas is %d: SQLite serves one; set manager.database.type=postgres for more" (int .Values.manager.replicas)) -}}
+{{- end -}}
+{{- if and (eq $database.type "sqlite") (or $database.postgres.url $database.postgres.existingSecret) -}}
+{{- fail "manager.database.postgres is set, but manager.database.type is sqlite: set manager.database.type=postgres" -}}
+{{- end -}}
+{{- if and (eq $database.type "postgres") $database.sqlite.existingClaim -}}
+{{- fail "manager.database.sqlite.existingClaim is set, but manager.database.type is postgres" -}}
+{{- end -}}
+{{- if eq .Values.manager.keys.jwtSigningKey .Values.manager.keys.kmsMasterKey -}}
+{{- fail (printf "manager.keys: jwtSigningKey and kmsMasterKey are both %q: each is a key of its own" .Values.manager.keys.kmsMasterKey) -}}
 {{- end -}}
 {{- if eq $database.type "postgres" -}}
 {{- if and $database.postgres.url $database.postgres.existingSecret -}}

@@ -14,6 +14,15 @@ use rust_decimal::Decimal;
 use secrecy::SecretSlice;
 use std::time::Duration;
 
+/// Where metrics are served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetricsHome {
+    /// With the API, to everybody who reaches it.
+    Api,
+    /// At an address of their own.
+    Apart,
+}
+
 /// Everything the manager is told at start.
 pub struct Config {
     /// Whether callers must show a token.
@@ -42,6 +51,8 @@ pub struct Config {
     pub rate_limit: u32,
     /// How long the API is served after the end began, for callers who do not know of it yet; `/readyz` is 503 from the begin.
     pub linger: Duration,
+    /// Where metrics are served.
+    pub metrics: MetricsHome,
     /// The image of operator and admission in clusters.
     pub operator_image: String,
     /// The metrics server that is installed where one is asked for.

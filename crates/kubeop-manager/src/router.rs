@@ -80,7 +80,10 @@ pub fn routes() -> ApiRouter<Arc<Manager>> {
         .api_route("/version", get_with(system::version, open("version", "Build metadata")))
         .api_route(
             "/metrics",
-            get_with(system::metrics, served("metrics", "Metrics in OpenMetrics text", "application/openmetrics-text")),
+            get_with(
+                system::metrics,
+                also::<404>(served("metrics", "Metrics in OpenMetrics text", "application/openmetrics-text")),
+            ),
         )
         .api_route(
             "/openapi.json",

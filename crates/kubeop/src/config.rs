@@ -11,7 +11,7 @@ use kubeop_cluster::address::AddressPolicy;
 use kubeop_core::image::ImageRef;
 use kubeop_core::policy::{PlatformPolicy, RawPolicy, RawQuotaMax};
 use kubeop_core::price::{Currency, parse_rate};
-use kubeop_manager::config::{Build, Config};
+use kubeop_manager::config::{Build, Config, MetricsHome};
 use kubeop_manager::keys::MasterKeys;
 use kubeop_plan::install::MetricsServer;
 use secrecy::{SecretSlice, SecretString};
@@ -149,7 +149,7 @@ pub(crate) struct ManagerArgs {
     /// Where the API is served, as `:8080` or `127.0.0.1:8080`; with authentication off only loopback, and that is the default then.
     #[arg(long, env = "KUBEOP_HTTP_ADDR")]
     pub(crate) http_addr: Option<String>,
-    /// A separate address for metrics alone.
+    /// A separate address for metrics alone; without it they are served with the API, to everybody.
     #[arg(long, env = "KUBEOP_METRICS_ADDR")]
     pub(crate) metrics_addr: Option<String>,
     /// Whether callers must show a token.
@@ -317,6 +317,7 @@ impl ManagerArgs {
             .context("the first policy of the environment (KUBEOP_IMAGE_ALLOWLIST, ...)")?;
         Ok(Config {
             require_auth: self.require_auth,
+            metrics: if self.metrics_addr.is_some() { MetricsHome::Apart } else { MetricsHome::Api },
             signing_keys: std::iter::once(signing).chain(previous).collect(),
             master_key: self.master_key(make_keys)?,
             master_key_previous: self.master.previous()?,

@@ -235,6 +235,38 @@ async fn what_users_say_again_is_rendered_once() -> Result<()> {
     Ok(())
 }
 
+/// A cluster whose policy is given at the install does not open when the manager, whose policy rules from then on, registers it; and how long a pod has
+/// to end follows how long it serves on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_manager_begins_with_the_policy_and_ends_in_time() -> Result<()> {
+    let Some(helm) = Helm::find(None)? else { return Ok(()) };
+    let folder = Folder::new("values")?;
+    let values = json!({
+        "policy": {"imageAllowlist": ["docker.io"], "egressBaseline": ["10.0.0.0/8"], "quotaMax": {"requestsCPU": "4"}},
+        "manager": {
+            "firstPolicy": {"egressBaseline": ["172.16.0.0/12"]}, "replicas": null, "lingerSeconds": 60,
+            "database": {"type": "postgres", "postgres": {"existingSecret": "theirs"}},
+        },
+    });
+    let file = folder.file("values.json");
+    fs::write(&file, values.to_string())?;
+    let rendered = render(&helm, &file).await?;
+    let manager = container(&rendered, "kubeop-manager")?;
+    for (variable, value) in [
+        ("KUBEOP_IMAGE_ALLOWLIST", "docker.io"),
+        ("KUBEOP_EGRESS_BASELINE", "172.16.0.0/12"),
+        ("KUBEOP_QUOTA_MAX_REQUESTS_CPU", "4"),
+        ("KUBEOP_LINGER_SECONDS", "60"),
+    ] {
+        ensure!(environment(manager, variable)? == value, "{variable}: {manager}");
+    }
+    let found = rendered.iter().find(|((kind, _, name), _)| kind == "Deployment" && name == "kubeop-manager");
+    let (_, deployment) = found.context("no manager")?;
+    ensure!(deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] == 85, "{deployment}");
+    ensure!(deployment["spec"].get("replicas").is_none(), "an autoscaler's number: {deployment}");
+    Ok(())
+}
+
 /// The documented way to let a Prometheus in works for whoever installed kubeOP.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn metrics_are_open_to_marked_namespaces() -> Result<()> {
@@ -257,19 +289,37 @@ async fn metrics_are_open_to_marked_namespaces() -> Result<()> {
 async fn refuses_what_cannot_work() -> Result<()> {
     let Some(helm) = Helm::find(None)? else { return Ok(()) };
     let chart = chart().display().to_string();
-    for (words, parts) in [
-        ("--namespace elsewhere", &["--namespace kubeop-system", "elsewhere"][..]),
-        ("--namespace kubeop-system --set manager.replicas=2", &["SQLite serves one"]),
-        ("--namespace kubeop-system --set manager.database.type=postgres", &["url or existingSecret is needed"]),
-        ("--namespace kubeop-system --set manager.database.type=mysql", &["manager/database/type"]),
-        ("--namespace kubeop-system --set operator.replica=2", &["replica", "not allowed"]),
-        ("--namespace kubeop-system --set policy.egressBaseline={ten}", &["egressBaseline"]),
+    helm.expect_refusal(
+        &format!("template kubeop {chart} --namespace elsewhere"),
+        &["--namespace kubeop-system", "elsewhere"],
+    )
+    .await?;
+    for (values, parts) in [
+        ("manager.replicas=2", &["SQLite serves one"][..]),
+        ("manager.database.type=postgres", &["url or existingSecret is needed"]),
+        ("manager.database.type=mysql", &["manager/database/type"]),
+        // Else production's data would be in a file.
+        ("manager.database.postgres.existingSecret=theirs", &["manager.database.type is sqlite"]),
         (
-            "--namespace kubeop-system --set manager.enabled=false,operator.enabled=false,admission.enabled=false",
-            &["nothing is enabled"],
+            "manager.database.type=postgres,manager.database.postgres.existingSecret=a,manager.database.sqlite.existingClaim=b",
+            &["manager.database.type is postgres"],
         ),
+        ("manager.database.sqlite.size=", &["sqlite/size"]),
+        ("manager.keys.jwtSigningKey=one,manager.keys.kmsMasterKey=one", &["both \"one\""]),
+        ("manager.ingress.enabled=true,manager.ingress.host=https://kubeop.example.com", &["ingress/host"]),
+        ("manager.extraEnv[0].name=A,manager.extraEnv[0].vaule=b", &["vaule", "not allowed"]),
+        ("operator.replica=2", &["replica", "not allowed"]),
+        ("operator.mocks=true,operator.enabled=false", &["operator.mocks needs"]),
+        ("admission.certManager.enabled=true,operator.enabled=false", &["certManager.enabled needs operator.enabled"]),
+        ("admission.certManager.enabled=true,admission.enabled=false", &["and admission.enabled"]),
+        ("admission.certManager.issuerRef.kind=ClusterIssuer", &["issuerRef", "name"]),
+        ("image.repository=registry.example.com/kubeop:1.2", &["image/repository"]),
+        ("policy.egressBaseline={ten}", &["egressBaseline"]),
+        ("policy.imageAllowlist={https://docker.io}", &["policy/imageAllowlist/0"]),
+        ("manager.enabled=false,operator.enabled=false,admission.enabled=false", &["nothing is enabled"]),
     ] {
-        helm.expect_refusal(&format!("template kubeop {chart} {words}"), parts).await?;
+        helm.expect_refusal(&format!("template kubeop {chart} --namespace kubeop-system --set {values}"), parts)
+            .await?;
     }
     helm.stdout(&format!(
         "template kubeop {chart} --namespace elsewhere --set operator.enabled=false --set admission.enabled=false"

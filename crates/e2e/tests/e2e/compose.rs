@@ -274,6 +274,7 @@ async fn the_manager_takes_every_variable_of_the_example() -> Result<()> {
             "KUBEOP_JWT_SIGNING_KEY" => key(1),
             "KUBEOP_KMS_MASTER_KEY" => key(2),
             "KUBEOP_KMS_MASTER_KEY_PREVIOUS" => key(3),
+            "KUBEOP_JWT_SIGNING_KEY_PREVIOUS" => key(4),
             "KUBEOP_HOOK_URL" | "KUBEOP_CLUSTER_READY_HOOK" => "https://127.0.0.1:1/".to_owned(),
             "KUBEOP_HOOK_SECRET" | "KUBEOP_CLUSTER_READY_HOOK_SECRET" => "a secret of the hooks, 32 bytes.".to_owned(),
             _ => value.to_owned(),

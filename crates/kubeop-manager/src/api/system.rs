@@ -2,6 +2,7 @@
 //!
 //! Invariant: open to all, and cheap enough to be asked every second.
 
+use crate::config::MetricsHome;
 use crate::http::answer::Found;
 use crate::http::error::{ApiError, ApiResult};
 use crate::openapi as document;
@@ -73,8 +74,11 @@ pub async fn version(State(manager): State<Arc<Manager>>) -> Found<Version> {
     })
 }
 
-/// Metrics in OpenMetrics text.
+/// Metrics in OpenMetrics text; nothing where they have an address of their own, which is not everybody's to reach.
 pub async fn metrics(State(manager): State<Arc<Manager>>) -> impl IntoApiResponse {
+    if manager.config.metrics == MetricsHome::Apart {
+        return ApiError(Error::not_found("metrics are served at the address KUBEOP_METRICS_ADDR")).into_response();
+    }
     let mut text = String::new();
     let encoded = encode(&mut text, &manager.registry.lock().unwrap_or_else(PoisonError::into_inner));
     match encoded {

@@ -17,7 +17,7 @@ use kubeop_core::price::{Currency, parse_rate};
 use kubeop_manager::api::system::Readiness;
 use kubeop_manager::auth::token::Tokens;
 use kubeop_manager::clusters::Clusters;
-use kubeop_manager::config::{Build, Config};
+use kubeop_manager::config::{Build, Config, MetricsHome};
 use kubeop_manager::events::Events;
 use kubeop_manager::http::gate::Gate;
 use kubeop_manager::jobs::first_start;
@@ -78,6 +78,7 @@ fn key() -> SecretSlice<u8> {
 pub(crate) fn config() -> Config {
     Config {
         require_auth: true,
+        metrics: MetricsHome::Api,
         signing_keys: vec![key()],
         master_key: key(),
         master_key_previous: None,
