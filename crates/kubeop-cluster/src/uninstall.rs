@@ -5,7 +5,7 @@
 
 use crate::bootstrap::{CRD, NAMESPACE, api, describe, kind, managed_by};
 use crate::contents::{any, holds_others, ours};
-use crate::error::{Doing, is_gone};
+use crate::error::{Doing, is_conflict, is_gone};
 use crate::{cluster_dns, hpa};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Namespace;
@@ -17,6 +17,7 @@ use kubeop_core::Result;
 use kubeop_core::name::{ACCESS_NAMESPACE, SYSTEM_NAMESPACE};
 use kubeop_crds::labels;
 use kubeop_plan::install::{Item, names};
+use serde_json::json;
 
 /// Removes the items in reverse order, and tells what stays because others use it: `Kind name`.
 ///
@@ -30,8 +31,8 @@ pub async fn uninstall(client: &Client, items: &[Item]) -> Result<Vec<String>> {
             "Helm runs kubeOP in this cluster: what was installed stays, and goes with its release"
         );
         made(client, ACCESS_NAMESPACE).await?;
-        unmark(client, SYSTEM_NAMESPACE).await?;
-        unmark(client, ACCESS_NAMESPACE).await?;
+        unmark(client, SYSTEM_NAMESPACE, None).await?;
+        unmark(client, ACCESS_NAMESPACE, None).await?;
         return Ok(vec![format!("what belongs to the Helm release of {deployment}")]);
     }
     let (mut stays, mut going) = (Vec::new(), Vec::new());
@@ -65,15 +66,15 @@ pub async fn uninstall(client: &Client, items: &[Item]) -> Result<Vec<String>> {
             other => drop(other.doing(format_args!("removing {what}"))?),
         }
         if kind.kind == NAMESPACE {
-            going.push(object.name_any());
+            going.push((object.name_any(), live.uid()));
         }
     }
     former(client).await?;
     // Now that the operator has no right to it any more.
     cluster_dns::withdraw(client).await?;
     // Namespaces take a while to go; the cluster is nobody's from now on.
-    for namespace in going {
-        unmark(client, &namespace).await?;
+    for (namespace, uid) in going {
+        unmark(client, &namespace, uid.as_deref()).await?;
     }
     Ok(stays)
 }
@@ -133,7 +134,7 @@ async fn empty(client: &Client, namespace: &str) -> Result<()> {
         Err(error) if is_gone(&error) => {}
         other => drop(other.doing("removing the operator's lease")?),
     }
-    unmark(client, namespace).await
+    unmark(client, namespace, None).await
 }
 
 /// Removes Secrets and accounts that our processes made: with them, access that was given out ends.
@@ -147,11 +148,16 @@ async fn made(client: &Client, namespace: &str) -> Result<()> {
     Ok(())
 }
 
-async fn unmark(client: &Client, namespace: &str) -> Result<()> {
+/// Removes the mark; with a uid, only from that namespace, and not from one of the same name that somebody made since.
+async fn unmark(client: &Client, namespace: &str, uid: Option<&str>) -> Result<()> {
     let namespaces: Api<Namespace> = Api::all(client.clone());
-    let patch = serde_json::json!({ "metadata": { "annotations": { labels::INSTANCE: null } } });
+    let mark = json!({ labels::INSTANCE: null });
+    let patch = match uid {
+        Some(uid) => json!({ "metadata": { "uid": uid, "annotations": mark } }),
+        None => json!({ "metadata": { "annotations": mark } }),
+    };
     match namespaces.patch(namespace, &PatchParams::default(), &Patch::Merge(&patch)).await {
-        Err(error) if is_gone(&error) => Ok(()),
+        Err(error) if is_gone(&error) || (uid.is_some() && is_conflict(&error)) => Ok(()),
         other => other.doing(format_args!("unmarking namespace {namespace}")).map(drop),
     }
 }

@@ -26,6 +26,7 @@ async fn the_manifests_run_and_are_upgraded() -> Result<()> {
     let (port, host) = (database.port()?, node.fact("/hostAddress")?.parse::<Ipv4Addr>().context("an address")?);
     let proxy = Proxy::start_at(host, port).await?;
 
+    autoscaled(&admin, &folder).await?;
     apply(&admin, &folder, "cluster", node.image()).await?;
     let policy = repository().join("deploy/k8s/install/cluster/policy.yaml");
     admin.stdout(&format!("create -f {}", policy.display())).await?;
@@ -75,6 +76,21 @@ async fn the_manifests_run_and_are_upgraded() -> Result<()> {
     node::delete_tenant(&api, &home.tenant).await?;
     leftovers::remove(&admin).await?;
     database.drop_it().await
+}
+
+/// The patch for clusters with an autoscaler, word for word.
+async fn autoscaled(admin: &Kubectl, folder: &Folder) -> Result<()> {
+    let told = std::fs::read_to_string(repository().join("docs/operations/install.md")).context("install.md")?;
+    let patch =
+        told.lines().find(|line| line.contains("path\": \"/spec/replicas")).context("no patch is documented")?;
+    let overlay = folder.file("autoscaled");
+    std::fs::create_dir_all(&overlay).context("the overlay's folder")?;
+    let base = from(&overlay, &repository().join("deploy/k8s/install/cluster"))?;
+    let text = format!("resources: [{base}]\npatches:\n{patch}\n");
+    std::fs::write(overlay.join("kustomization.yaml"), text).context("the overlay")?;
+    let built = admin.stdout(&format!("kustomize {}", overlay.display())).await?;
+    ensure!(built.contains("kind: Deployment") && !built.contains("\n  replicas:"), "{built}");
+    Ok(())
 }
 
 /// Applies one of the two folders through an overlay that sets the image.
