@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
     sync::mpsc::Receiver,
     time::Instant,
 };
@@ -80,4 +80,14 @@ impl Runner<'_> {
         progress::note(&format!("{} since it was begun", progress::since(start)));
         Ok(())
     }
+}
+
+/// What a short command prints, without a heading; fails with its complaint if it fails.
+pub(crate) fn output(command: &mut Command) -> Result<String> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot run {program}"))?;
+    if !output.status.success() {
+        bail!("{program} failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    String::from_utf8(output.stdout).with_context(|| format!("{program} printed no text"))
 }

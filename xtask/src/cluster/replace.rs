@@ -5,14 +5,14 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
 };
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use super::modules::Located;
-use crate::environment;
+use crate::{environment, step::output};
 
 /// What is replaced: a generated list, say, that would bring much that no test cluster needs.
 pub(crate) struct Replacement {
@@ -38,7 +38,7 @@ impl Replacement {
             fs::remove_dir_all(&copy).with_context(|| format!("cannot remove {}", copy.display()))?;
         }
         // Go's own copy may not be written to, and ours could not be replaced or removed.
-        run(Command::new("cp").args(["-R", "--no-preserve=mode"]).arg(&original).arg(&copy))?;
+        output(Command::new("cp").args(["-R", "--no-preserve=mode"]).arg(&original).arg(&copy))?;
         let (ours, theirs) = (self.ours(&located.source), copy.join(self.file));
         if !theirs.is_file() {
             bail!("{} has no {} any more: {} has nothing to replace", self.module, self.file, ours.display());
@@ -61,22 +61,9 @@ impl Replacement {
         if environment::variable("GOTOOLCHAIN").is_none() {
             command.env("GOTOOLCHAIN", "auto");
         }
-        let told = run(&mut command)?;
-        let told: Value = serde_json::from_slice(&told).context("go mod download printed no JSON")?;
+        let told = output(&mut command)?;
+        let told: Value = serde_json::from_str(&told).context("go mod download printed no JSON")?;
         let directory = told.get("Dir").and_then(Value::as_str);
         directory.map(PathBuf::from).with_context(|| format!("go mod download told no directory of {}", self.module))
     }
-}
-
-fn run(command: &mut Command) -> Result<Vec<u8>> {
-    let program = command.get_program().to_string_lossy().into_owned();
-    let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot run {program}"))?;
-    if !output.status.success() {
-        bail!(
-            "{program} failed: {}{}",
-            String::from_utf8_lossy(&output.stderr).trim(),
-            String::from_utf8_lossy(&output.stdout).trim()
-        );
-    }
-    Ok(output.stdout)
 }

@@ -10,7 +10,8 @@ use std::{
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 
-use super::target::{Target, output};
+use super::target::Target;
+use crate::step::output;
 use crate::{oci::config::Platform, step::Runner};
 
 /// How the binary is compiled.

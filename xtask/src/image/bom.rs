@@ -12,14 +12,11 @@ use std::{
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::{
-    source::Source,
-    target::{self, output},
-};
+use super::{source::Source, target};
 use crate::{
     environment,
     oci::{config::Platform, debian::Package, rfc3339::rfc3339},
-    step::Runner,
+    step::{Runner, output},
 };
 
 pub(super) const MEDIA_TYPE: &str = "application/vnd.cyclonedx+json";

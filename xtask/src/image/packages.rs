@@ -10,7 +10,8 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use super::{binary::Profile, target::output};
+use super::binary::Profile;
+use crate::step::output;
 use crate::{
     environment,
     oci::{config::Platform, debian::Tree},

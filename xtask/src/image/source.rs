@@ -4,8 +4,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use super::target::output;
 use crate::environment;
+use crate::step::output;
 
 /// The state of the sources.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,7 +11,11 @@ use std::{
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::{environment, oci::config::Platform, step::Runner};
+use crate::{
+    environment,
+    oci::config::Platform,
+    step::{Runner, output},
+};
 
 /// Where the workspace, the registry's sources and the compiler's own are said to be: the machine has no part in the binary.
 const WORKSPACE: &str = "/build";
@@ -164,15 +168,6 @@ fn require_static_libc(compiler: &str, platform: Platform) -> Result<()> {
         "{compiler} has no libc.a for a static executable: install Debian's libc6-dev (for linux/arm64 elsewhere: gcc-aarch64-linux-gnu, \
          libc6-dev-arm64-cross), or Fedora's glibc-static"
     )
-}
-
-pub(super) fn output(command: &mut Command) -> Result<String> {
-    let program = command.get_program().to_string_lossy().into_owned();
-    let output = command.output().with_context(|| format!("cannot run {program}"))?;
-    if !output.status.success() {
-        bail!("{program} failed: {}", String::from_utf8_lossy(&output.stderr).trim());
-    }
-    String::from_utf8(output.stdout).with_context(|| format!("{program} printed no text"))
 }
 
 /// TOML, whose basic strings are JSON's.

@@ -9,13 +9,13 @@ use std::{
     process::{Command, Stdio},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use crate::{
     environment,
     image::target::{self, Target},
     progress,
-    step::Runner,
+    step::{Runner, output},
 };
 
 /// The commit of the last release. Changed when there is another one.
@@ -78,7 +78,7 @@ pub(crate) fn resolve(runner: &Runner<'_>, target: &Target) -> Result<Option<Rel
     let built = target.directory("debug")?.join("kubeop");
     fs::copy(&built, staging.join("kubeop")).with_context(|| format!("cannot copy {}", built.display()))?;
     let chart = source.join("charts/kubeop");
-    run(Command::new("cp").arg("-R").arg(&chart).arg(staging.join("chart")))?;
+    output(Command::new("cp").arg("-R").arg(&chart).arg(staging.join("chart")))?;
     fs::remove_dir_all(&source).with_context(|| format!("cannot remove {}", source.display()))?;
     fs::rename(&staging, &release.folder)
         .with_context(|| format!("cannot put {} in place", release.folder.display()))?;
@@ -113,21 +113,14 @@ fn unpack(folder: &Path) -> Result<()> {
     }
     fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let archive = folder.join("sources.tar");
-    run(Command::new("git")
-        .args(["archive", "--format=tar", "--output"])
-        .arg(&archive)
-        .arg(COMMIT)
-        .current_dir(environment::workspace_root()?))?;
+    output(
+        Command::new("git")
+            .args(["archive", "--format=tar", "--output"])
+            .arg(&archive)
+            .arg(COMMIT)
+            .current_dir(environment::workspace_root()?),
+    )?;
     // With the time of now: cargo would take sources that are as old as their commit for compiled.
-    run(Command::new("tar").arg("-xmf").arg(&archive).current_dir(folder))?;
+    output(Command::new("tar").arg("-xmf").arg(&archive).current_dir(folder))?;
     fs::remove_file(&archive).with_context(|| format!("cannot remove {}", archive.display()))
-}
-
-fn run(command: &mut Command) -> Result<()> {
-    let program = command.get_program().to_string_lossy().into_owned();
-    let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot run {program}"))?;
-    if !output.status.success() {
-        bail!("{program} failed: {}", String::from_utf8_lossy(&output.stderr).trim());
-    }
-    Ok(())
 }
