@@ -228,7 +228,7 @@ pub async fn replaced(kubectl: &Kubectl, role: &str) -> Result<()> {
     rolled_out(kubectl, "kubeop-system", &format!("kubeop-{role}")).await?;
     until(&format!("the old pods of {role} gone"), PATIENCE, async || {
         let pods = kubectl.json(&format!("-n kubeop-system get pods -l app.kubernetes.io/component={role}")).await?;
-        let pods = pods["items"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let pods = pods["items"].as_array().context("a list of pods")?;
         let ending = pods.iter().filter(|pod| pod["metadata"]["deletionTimestamp"].is_string()).count();
         Ok(Seen::when(ending == 0, (), format!("{ending} of {} pods are ending", pods.len())))
     })

@@ -2,9 +2,12 @@
 
 use anyhow::{Context, Result, ensure};
 use e2e::api::Answer;
+use e2e::environment::repository;
+use e2e::kubeop::Setup;
 use e2e::scenario::{self, unique};
 use e2e::world::World;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 const JSON: Option<&str> = Some("application/json");
 
@@ -31,6 +34,35 @@ async fn probes_metrics_and_version_answer_without_a_token() -> Result<()> {
     }
     ensure!(metrics.text.trim_end().ends_with("# EOF"), "no OpenMetrics text");
     Ok(())
+}
+
+/// What documents tell people to watch is there under that name: an alarm on another never rings.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_metric_that_a_document_names_is_there() -> Result<()> {
+    let served = World::shared().await?.admin()?.without_token().get("/metrics").await?.expect(200)?.text;
+    let kinds: BTreeMap<&str, &str> =
+        served.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).collect();
+    let mut looked = 0;
+    for page in ["audit.md", "events.md", "operations/run.md"] {
+        let path = repository().join("docs").join(page);
+        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let words = text.split(|c: char| !c.is_ascii_lowercase() && c != '_');
+        for name in words.filter(|word| word.starts_with("kubeop_manager_") && !word.ends_with('_')) {
+            let of =
+                |suffix: &str, kind: &str| name.strip_suffix(suffix).is_some_and(|name| kinds.get(name) == Some(&kind));
+            let there = kinds.get(name) == Some(&"gauge") || of("_total", "counter") || of("_count", "histogram");
+            ensure!(there, "{page} names {name}, and /metrics has {kinds:?}");
+            looked += 1;
+        }
+    }
+    ensure!(looked >= 6, "only {looked} names were found");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn metrics_with_an_address_of_their_own_are_not_everybodys() -> Result<()> {
+    let manager = Setup::new("manager").with("KUBEOP_METRICS_ADDR", "127.0.0.1:0").start().await?;
+    manager.api(None)?.get("/metrics").await?.expect_error(404, &["KUBEOP_METRICS_ADDR"]).map(drop)
 }
 
 /// Every `$ref` of a document leads somewhere.

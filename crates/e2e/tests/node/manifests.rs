@@ -44,6 +44,9 @@ async fn the_manifests_run_and_are_upgraded() -> Result<()> {
     node::rolled_out(&admin, SYSTEM, "kubeop-manager").await?;
 
     let api = node::api_inside(&admin).await?;
+    api.get("/metrics").await?.expect_error(404, &["KUBEOP_METRICS_ADDR"])?;
+    let metrics = node::forwarded(&admin, &format!("-n {SYSTEM} deployment/kubeop-manager"), 9090, "/metrics").await?;
+    ensure!(metrics.contains("kubeop_manager_clusters_served"), "no metrics at their own address: {metrics}");
     let cluster = scenario::register(&api, "own", &node.kubeconfig_inside()?).await?;
     node::ready(&api, &cluster).await?;
     let home = scenario::home(&api, &cluster, "plain").await?;
